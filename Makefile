@@ -1,0 +1,30 @@
+# Each target is a task of tasks.py. Pass it arguments with ARGS, as in `make test ARGS="-k house"`.
+PYTHON ?= python3
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format wheel benchmarks clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 20
+
+demo: ## install, then distil a small language model
+	$(PYTHON) tasks.py demo $(ARGS)
+
+test: ## lint, types, the wheel, and the tests
+	$(PYTHON) tasks.py test $(ARGS)
+
+check: ## lint and types only
+	$(PYTHON) tasks.py check
+
+format: ## rewrite the sources in the house's format
+	$(PYTHON) tasks.py format
+
+wheel: ## build the archives and test the wheel
+	$(PYTHON) tasks.py wheel
+
+benchmarks: ## run every benchmark
+	$(PYTHON) tasks.py benchmarks $(ARGS)
+
+clean: ## remove everything the other targets made
+	$(PYTHON) tasks.py clean

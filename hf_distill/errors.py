@@ -1,0 +1,40 @@
+"""What can be wrong, each error also a builtin one, so that `except ValueError` keeps working."""
+
+
+class DistillationError(Exception):
+    """Base of every error that hf_distill raises on purpose.
+
+    A message says what is wrong with both values, why if that is not obvious, and what to do, naming the argument.
+    """
+
+
+class ConfigurationError(DistillationError, ValueError):
+    """Arguments that contradict each other or lie outside their range. All faults are reported at once."""
+
+
+class MissingTeacherError(DistillationError, ValueError):
+    """A term reads a teacher, and there is none (or the student is its own teacher)."""
+
+
+class ClassMismatchError(DistillationError, ValueError):
+    """Student and teacher do not choose between the same classes."""
+
+
+class VocabularyMismatchError(DistillationError, ValueError):
+    """One token id stands for different strings in the student and the teacher."""
+
+
+class MissingInputError(DistillationError, ValueError):
+    """A batch lacks something that a term or a model reads."""
+
+
+class EmptyDatasetError(DistillationError, ValueError):
+    """A data set without a single row."""
+
+
+class UnsupportedModelError(DistillationError, TypeError):
+    """A model whose outputs we do not know how to compare."""
+
+
+class UntrainedTeacherError(DistillationError, ValueError):
+    """A teacher some of whose weights were never trained."""

@@ -1,0 +1,85 @@
+"""What we know of one kind of model head: which outputs are class scores, and where they count."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from hf_distill.types import Batch, Positions, Signals, Unit
+
+
+IGNORED_LABEL = -100
+"""The label that Transformers' losses leave out."""
+
+
+class Head(ABC):
+    """The contract between the Trainer and one kind of model head.
+
+    A head holds no model. It reads the outputs and the batch of any model of its kind, so that student and teacher
+    are read alike whatever their architectures. For a model that we do not know, subclass it and pass
+    `DistillationTrainer(head=…)`.
+    """
+
+    auto_class: ClassVar[Any]
+    """The Auto class whose models have this head; it also loads a teacher that is given by name."""
+    label_names: ClassVar[tuple[str, ...]] = ("labels",)
+    """The entries of a batch that hold labels. A teacher never gets them."""
+    is_language_model: ClassVar[bool] = False
+    """Whether exp(label loss) is a perplexity."""
+    is_distribution: ClassVar[bool] = True
+    """Whether a softmax over the last axis of the logits is what the model means."""
+
+    @abstractmethod
+    def logits(self, outputs: Any, batch: Batch) -> Tensor:
+        """The class scores, `(…, C)`."""
+
+    @abstractmethod
+    def mask(self, batch: Batch) -> Tensor:
+        """Bool `(…)`: the positions of `logits` at which student and teacher are compared."""
+
+    def num_labels(self, batch: Batch) -> Tensor:
+        """How many labels the model's own loss averages over, 0-d."""
+        return (batch["labels"] != IGNORED_LABEL).sum()
+
+    def label_loss(self, outputs: Any, batch: Batch) -> Tensor:
+        """The model's own loss, summed over its labels, 0-d.
+
+        Where not a single label counts, the model's mean is 0 / 0. The sum is 0 then, and the graph is kept.
+        """
+        count = self.num_labels(batch)
+        mean = at_least_float32(outputs["loss"])
+        return torch.where(count > 0, mean, torch.zeros_like(mean)) * count
+
+    def has_labels(self, batch: Batch) -> bool:
+        """Whether the batch holds every label that the model's own loss needs."""
+        return all(batch.get(name) is not None for name in self.label_names)
+
+    def positions(self, batch: Batch) -> Positions:
+        """Where the batch counts, with the number of every unit."""
+        mask = self.mask(batch)
+        labels = self.num_labels(batch) if self.has_labels(batch) else torch.zeros_like(mask.sum())
+        return Positions(mask, {Unit.LABEL: labels, Unit.POSITION: mask.sum()})
+
+    def signals(self, outputs: Any, batch: Batch) -> Signals:
+        """What the model says: its logits, and its own loss if it was called with labels."""
+        has_loss = isinstance(outputs, Mapping) and outputs.get("loss") is not None
+        return Signals(
+            logits=self.logits(outputs, batch),
+            label_loss=self.label_loss(outputs, batch) if has_loss else None,
+            is_distribution=self.is_distribution,
+        )
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or in float64 if it is."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def real_tokens(batch: Batch) -> Tensor:
+    """Bool `(B, L)`: the tokens that are no padding."""
+    if (attention_mask := batch.get("attention_mask")) is not None:
+        return attention_mask.bool()
+    inputs = batch["input_ids"] if batch.get("input_ids") is not None else batch["inputs_embeds"]
+    return torch.ones(inputs.shape[:2], dtype=torch.bool, device=inputs.device)

@@ -1,0 +1,91 @@
+"""What a student learns: a named, weighted sum of terms."""
+
+from collections.abc import Iterator, Mapping
+from functools import reduce
+from math import prod
+from operator import or_
+from typing import NamedTuple
+
+from hf_distill.errors import ConfigurationError
+from hf_distill.schedules import Constant, Schedule, as_schedule
+from hf_distill.terms.base import Term
+from hf_distill.types import Positions, Requirements, Signals, TermLoss, Unit
+
+
+class WeightedTerm(NamedTuple):
+    """A term and the schedules whose product weighs it."""
+
+    term: Term
+    schedules: tuple[Schedule, ...]
+
+    def weight(self, progress: float) -> float:
+        return prod(schedule(progress) for schedule in self.schedules)
+
+    @property
+    def moves(self) -> bool:
+        return not all(isinstance(schedule, Constant) for schedule in self.schedules)
+
+
+class Objective:
+    """A named, weighted sum of terms: L = Σ weight · (sum of the term / number of its units).
+
+    Args:
+        terms: name → `(weight, term)`. The name is the one in the logs (`loss/<name>`). The weight is a number or a
+            schedule over training. A term may itself be an objective: its terms are then called `outer/inner` and
+            weighed by both weights. Terms with a constant weight of 0 are left out, and nothing is computed for them.
+
+    Raises:
+        ConfigurationError: if nothing is left to learn, or a weight is negative.
+
+    Example:
+
+        >>> from hf_distill.terms import HardLabelTerm, SoftTargetTerm
+        >>> objective = Objective({"labels": (0.1, HardLabelTerm()), "soft": (0.9, SoftTargetTerm(temperature=4.0))})
+        >>> objective.weights(progress=0.0)
+        {'labels': 0.1, 'soft': 0.9}
+        >>> objective.requires
+        Requirements(labels=True, teacher=True)
+    """
+
+    def __init__(self, terms: Mapping[str, "tuple[float | Schedule, Term | Objective]"]) -> None:
+        self.terms: dict[str, WeightedTerm] = {}
+        for name, (weight, term) in terms.items():
+            schedule = as_schedule(weight)
+            if schedule.minimum < 0:
+                raise ConfigurationError(f"the weight of term {name!r} must never be below 0, got {weight!r}.")
+            if schedule != Constant(0.0):
+                self.terms.update(_flattened(name, schedule, term))
+        if not self.terms:
+            raise ConfigurationError(
+                f"an objective needs at least one term whose weight is not 0, got {dict(terms)!r}."
+            )
+        self.requires = reduce(or_, (weighted.term.requires for weighted in self.terms.values()), Requirements())
+        self.units: tuple[Unit, ...] = tuple(dict.fromkeys(weighted.term.unit for weighted in self.terms.values()))
+
+    def __call__(
+        self, student: Signals, teacher: Signals | None, where: Positions, progress: float
+    ) -> dict[str, TermLoss]:
+        """Each term's sum and count on this micro-batch, unweighted."""
+        return {name: weighted.term(student, teacher, where, progress) for name, weighted in self.terms.items()}
+
+    def weights(self, progress: float) -> dict[str, float]:
+        """Each term's weight at this fraction of training."""
+        return {name: weighted.weight(progress) for name, weighted in self.terms.items()}
+
+    def log_values(self, progress: float) -> dict[str, float]:
+        """The weights and temperatures that move over training, under the names they have in the logs."""
+        values = {f"weight/{name}": term.weight(progress) for name, term in self.terms.items() if term.moves}
+        for name, weighted in self.terms.items():
+            values |= {f"{key}/{name}": value for key, value in weighted.term.log_values(progress).items()}
+        return values
+
+    def __repr__(self) -> str:
+        return f"Objective({{{', '.join(f'{name!r}: {term}' for name, term in self.terms.items())}}})"
+
+
+def _flattened(name: str, schedule: Schedule, term: "Term | Objective") -> Iterator[tuple[str, WeightedTerm]]:
+    if isinstance(term, Objective):
+        for inner_name, inner in term.terms.items():
+            yield f"{name}/{inner_name}", WeightedTerm(inner.term, (schedule, *inner.schedules))
+    else:
+        yield name, WeightedTerm(term, (schedule,))

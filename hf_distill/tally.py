@@ -1,0 +1,30 @@
+"""Exact means over a whole evaluation set: sums over counts, not means of batch means."""
+
+from collections.abc import Mapping
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from hf_distill.types import TermLoss
+
+
+class Tally:
+    """Sums and counts by name, kept on the device until they are asked for."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, losses: Mapping[str, TermLoss]) -> None:
+        """Add one batch."""
+        for name, (total, count) in losses.items():
+            precise = torch.float32 if total.device.type == "mps" else torch.float64
+            pair = torch.stack((total.detach().to(precise), count.to(total.device, precise)))
+            self._sums[name] = self._sums[name] + pair if name in self._sums else pair
+
+    def means(self, accelerator: Accelerator) -> dict[str, float]:
+        """Sum over count of each name, over all processes; NaN where nothing was counted."""
+        if not self._sums:
+            return {}
+        sums = accelerator.reduce(torch.stack(list(self._sums.values())), "sum")
+        return dict(zip(self._sums, (sums[:, 0] / sums[:, 1]).tolist(), strict=True))

@@ -1,0 +1,108 @@
+"""A teacher that runs beside the student."""
+
+import inspect
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import send_to_device
+from torch.distributed.fsdp import fully_shard
+from transformers import PreTrainedModel
+
+from hf_distill.errors import MissingInputError, UntrainedTeacherError
+from hf_distill.heads import Head
+from hf_distill.teachers.base import Teacher
+from hf_distill.types import Batch, Signals
+
+
+class OnlineTeacher(Teacher):
+    """A model that answers every batch: frozen, in eval mode, and never part of the optimizer or a checkpoint.
+
+    Args:
+        model: the teacher. It is frozen and put in eval mode in place.
+        head: how to read its outputs; the student's own, since only outputs of one kind can be compared.
+
+    Its answers are computed under `torch.inference_mode`, in the teacher's own dtype or the Trainer's mixed precision.
+    """
+
+    def __init__(self, model: PreTrainedModel, head: Head) -> None:
+        self.model = model.requires_grad_(False).eval()
+        self.head = head
+        self.device = model.device
+        self._autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+        self._sharded = False
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        parameters = inspect.signature(base.forward).parameters
+        names = {name for name, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD}
+        self._input_names = frozenset(names - {*head.label_names, "labels"})
+        self._constants = {"use_cache": False} if "use_cache" in names else {}
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, head: Head) -> "OnlineTeacher":
+        """A teacher by Hub id or local path, in the dtype it was saved in.
+
+        Raises:
+            UntrainedTeacherError: if the checkpoint lacks weights of the head, which would then be random.
+        """
+        model, loading = head.auto_class.from_pretrained(name_or_path, dtype="auto", output_loading_info=True)
+        if missing := sorted(loading["missing_keys"]):
+            raise UntrainedTeacherError(
+                f"teacher {str(name_or_path)!r} has no weights for {len(missing)} parameters of "
+                f"{type(model).__name__} (first: {missing[0]!r}), so they were drawn at random and teach noise. "
+                "Fine-tune the teacher on this task first, and pass the result as `teacher=`."
+            )
+        return cls(model, head)
+
+    @property
+    def input_names(self) -> frozenset[str]:
+        return self._input_names
+
+    def prepare(self, accelerator: Accelerator) -> None:
+        """Follow the student: its mixed precision, its device, and its sharding where Accelerate shards by FSDP2.
+
+        A teacher that is quantised or spread over devices stays where it is; only its answers move.
+        """
+        self._autocast = accelerator.autocast
+        self.device = accelerator.device
+        if getattr(accelerator.state, "fsdp_plugin", None) is not None:
+            self.shard()
+        elif getattr(self.model, "hf_device_map", None) is None and not getattr(self.model, "is_quantized", False):
+            self.model.to(accelerator.device)
+
+    def shard(self) -> None:
+        """Shard the teacher over all processes, one unit a block, so that no process ever holds it whole.
+
+        The student's FSDP plugin cannot do this: its wrap policy names the student's classes.
+        """
+        blocks = set(self.model._no_split_modules or ())
+        for module in self.model.modules():
+            if type(module).__name__ in blocks:
+                fully_shard(module)
+        fully_shard(self.model)
+        self._sharded = True
+
+    def signals(self, batch: Batch) -> Signals:
+        """What the teacher says about a batch.
+
+        Raises:
+            MissingInputError: if the batch lacks the teacher's main input.
+        """
+        inputs = {name: batch[name] for name in self._input_names if batch.get(name) is not None}
+        if self.model.main_input_name not in inputs and "inputs_embeds" not in inputs:
+            raise MissingInputError(
+                f"the teacher {type(self.model).__name__} reads {self.model.main_input_name!r}, and the batch has only "
+                f"{sorted(batch)}. Add that column to the data set (columns that only the teacher takes are kept), or "
+                "choose a teacher that reads the student's inputs."
+            )
+        if self.model.training:
+            self.model.eval()
+        # FSDP2 gathers parameters into tensors that later calls write to, which inference tensors forbid.
+        without_gradient = torch.no_grad() if self._sharded else torch.inference_mode()
+        with without_gradient, self._autocast():
+            outputs = self.model(**inputs, **self._constants)
+            if getattr(self.model, "hf_device_map", None) is not None:
+                outputs = send_to_device(outputs, self.device)
+            return self.head.signals(outputs, batch)

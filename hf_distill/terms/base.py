@@ -1,0 +1,35 @@
+"""What every term is."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from hf_distill.types import Positions, Requirements, Signals, TermLoss, Unit
+
+
+class Term(ABC):
+    """One thing to imitate: a distance between student and teacher, summed over its unit.
+
+    A term never averages. It returns the sum over this micro-batch and how many units it summed; the Trainer divides
+    by the units of the whole accumulated batch over all processes. That is what makes gradients independent of how a
+    batch is split.
+    """
+
+    unit: ClassVar[Unit]
+    """What the sum runs over."""
+    requires: ClassVar[Requirements]
+    """What the term reads. Nothing else is computed for it."""
+
+    @abstractmethod
+    def __call__(self, student: Signals, teacher: Signals | None, where: Positions, progress: float) -> TermLoss:
+        """The sum over `unit` and its count.
+
+        Args:
+            student: the student's signals, with gradient.
+            teacher: the teacher's signals, without gradient; None if `requires.teacher` is False.
+            where: the positions that count.
+            progress: the fraction of training that is done, 0 to 1, for schedules.
+        """
+
+    def log_values(self, progress: float) -> dict[str, float]:
+        """Scheduled values to log under `<key>/<term name>`, such as a temperature that moves."""
+        return {}

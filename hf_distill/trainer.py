@@ -1,0 +1,418 @@
+"""`Trainer`, with a teacher."""
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers.trainer_pt_utils import find_batch_size
+from transformers.trainer_utils import EvalLoopOutput, has_length
+from transformers.utils import logging
+
+from hf_distill import preflight
+from hf_distill.errors import ConfigurationError, MissingTeacherError
+from hf_distill.heads import CausalLMHead, Head, head_of
+from hf_distill.objective import Objective
+from hf_distill.recipes import hinton
+from hf_distill.tally import Tally
+from hf_distill.teachers import OnlineTeacher, Teacher
+from hf_distill.terms import HardLabelTerm
+from hf_distill.training_args import DistillationTrainingArguments
+from hf_distill.types import Batch, Positions, Requirements, Signals, TermLoss, Unit
+
+
+logger = logging.get_logger(__name__)
+
+LOG_WINDOW = "DistillationTrainer"
+"""Where a checkpoint's `trainer_state.json` keeps the losses that are summed up but not logged yet."""
+
+
+class DistillationTrainer(Trainer):
+    """`transformers.Trainer` whose student imitates a teacher.
+
+        L = Σ over terms of weight · (sum of the term) / (number of its units)
+
+    The units are counted over the whole accumulated batch and all processes, so that the gradient does not depend on
+    how a batch is split or padded.
+
+    Args:
+        model: the student, as in `Trainer`.
+        args: the arguments; `temperature` and `alpha` make the default objective, [`recipes.hinton`].
+        teacher: a model, a Hub id, a local path, or any [`teachers.Teacher`]. It is frozen and put in eval mode, and
+            follows the student's device, precision and sharding. Optional if the objective reads no teacher.
+        objective: what to learn instead of the default.
+        head: how to read the outputs of a model that we do not know.
+        **trainer_arguments: everything else that `Trainer` takes.
+
+    Logs, besides what `Trainer` logs: `loss/<term>` (unweighted), and the weights and temperatures that move.
+    Evaluation gives the exact `eval_loss`, `eval_loss/<term>`, `eval_perplexity` for language models, and
+    `eval_agreement` if `args.report_agreement`.
+
+    Raises:
+        ConfigurationError, MissingTeacherError, MissingInputError, ClassMismatchError, VocabularyMismatchError,
+        UnsupportedModelError, UntrainedTeacherError, EmptyDatasetError: before the first step, for what would
+            otherwise go silently wrong.
+    """
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: PreTrainedModel | nn.Module | None = None,
+        args: DistillationTrainingArguments | None = None,
+        *,
+        teacher: PreTrainedModel | str | Path | Teacher | None = None,
+        objective: Objective | None = None,
+        head: Head | None = None,
+        **trainer_arguments: Any,
+    ) -> None:
+        if args is None:
+            args = DistillationTrainingArguments(output_dir="tmp_trainer")
+        _check_arguments(args, objective)
+        self._evaluation: Tally | None = None
+        self._unlogged: dict[str, Any] | None = None
+        self._term_logs: dict[str, float] = {}
+        self._given_objective, self._given_head = objective, head
+        super().__init__(model, args, **trainer_arguments)
+        self.head = head or head_of(self.model)
+        self.teacher = _as_teacher(teacher, self.head)
+        self._bind()
+        preflight.check_datasets(_named_datasets(self.train_dataset, self.eval_dataset))
+        if isinstance(self.teacher, OnlineTeacher):
+            self._check_tokenizers(self.teacher.model)
+        if self.teacher is not None:
+            self.teacher.prepare(self.accelerator)
+
+    def _bind(self) -> None:
+        """Fit objective, student and teacher together: at first, and again when a search has changed any of them."""
+        self.head = self._given_head or head_of(self.model)
+        self.objective = self._given_objective or hinton(self.args.temperature, self.args.alpha)
+        self._signature_columns = None
+        self._batch_checked = False
+        self._log_window = torch.zeros(len(self.objective.terms), device=self.args.device)
+        if self.teacher is None and (self.objective.requires.teacher or self.args.report_agreement):
+            raise MissingTeacherError(
+                f"the objective reads a teacher ({', '.join(self.objective.terms)}), and there is none. Pass a model, "
+                "an id or a path as `teacher=`, or train on the labels alone with `alpha=1`."
+            )
+        if isinstance(self.teacher, OnlineTeacher):
+            teacher_head = None if self._given_head else head_of(self.teacher.model)
+            preflight.check_models(self.model, self.teacher.model, self.head, teacher_head)
+
+    def _check_tokenizers(self, teacher: PreTrainedModel) -> None:
+        """Compare vocabularies where the teacher came with a tokenizer."""
+        if not isinstance(self.processing_class, PreTrainedTokenizerBase) or not Path(teacher.name_or_path).is_dir():
+            return
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(teacher.name_or_path)
+        except (OSError, ValueError):
+            logger.info(f"{teacher.name_or_path} holds no tokenizer, so the vocabularies were not compared.")
+        else:
+            preflight.check_vocabularies(self.processing_class, tokenizer)
+
+    # ---- The loss ---------------------------------------------------------------------------------------------------
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The objective on one micro-batch, divided by the units of the whole batch.
+
+        Args:
+            num_items_in_batch: a count per [`Unit`], from `_get_num_items_in_batch`; the micro-batch's own by default.
+        """
+        requires = self._requirements(inputs)
+        student, teacher, where, outputs = self._compare(model, inputs, requires, num_items_in_batch)
+        progress = self._progress()
+        losses = self.objective(student, teacher, where, progress)
+        if self._evaluation is not None:
+            self._tally(self._evaluation, model, inputs, requires, losses, (student, teacher, where))
+        counts, scale = dict(where.counts), 1
+        if isinstance(num_items_in_batch, Tensor):
+            counts = dict(zip(Unit, num_items_in_batch.unbind(), strict=True))
+            scale = self.accelerator.num_processes // self.get_tp_size()  # DDP, FSDP and ZeRO average gradients
+        means = {
+            name: total * scale / counts[self.objective.terms[name].term.unit].clamp(min=1)
+            for name, (total, _) in losses.items()
+        }
+        if self._evaluation is None:
+            self._log_window += torch.stack([mean.detach() for mean in means.values()])
+        weights = self.objective.weights(progress)
+        loss = sum(weights[name] * mean for name, mean in means.items())
+        return (loss, outputs) if return_outputs else loss
+
+    def _requirements(self, batch: Batch) -> Requirements:
+        """What this batch must be asked for: in evaluation the labels' loss too, if there are labels."""
+        requires = self.objective.requires
+        if self._evaluation is not None:
+            return requires | Requirements(labels=self.head.has_labels(batch), teacher=self.args.report_agreement)
+        if not self._batch_checked:
+            preflight.check_batch(batch, self.head, self.objective)
+            self._batch_checked = True
+        return requires
+
+    def _compare(
+        self, model: nn.Module, batch: Batch, requires: Requirements, num_items_in_batch: Tensor | int | None = None
+    ) -> tuple[Signals, Signals | None, Positions, Any]:
+        """Ask teacher and student."""
+        teacher = self.teacher.signals(batch) if self.teacher is not None and requires.teacher else None
+        where = self.head.positions(batch)
+        inputs = self._student_inputs(batch)
+        labels = {name: inputs.pop(name) for name in self.head.label_names if name in inputs}
+        own_loss = self.label_smoother is None and self.compute_loss_func is None
+        outputs = model(**inputs, **labels) if requires.labels and own_loss else model(**inputs)
+        student = self.head.signals(outputs, batch)
+        if requires.labels and not own_loss:
+            total = self._replaced_label_loss(outputs, labels, where, num_items_in_batch)
+            student = Signals(student.logits, total, student.is_distribution)
+        return student, teacher, where, outputs
+
+    def _replaced_label_loss(
+        self, outputs: Any, labels: dict[str, Tensor], where: Positions, num_items_in_batch: Tensor | int | None
+    ) -> Tensor:
+        """The labels' sum by `compute_loss_func` or label smoothing, where the user asked for one of them."""
+        targets = labels["labels"]
+        if self.compute_loss_func is not None:
+            count = where.counts[Unit.LABEL]
+            if isinstance(num_items_in_batch, Tensor):
+                count = num_items_in_batch[list(Unit).index(Unit.LABEL)]
+            return self.compute_loss_func(outputs, targets, num_items_in_batch=count) * count
+        shifted = isinstance(self.head, CausalLMHead)
+        return self.label_smoother(outputs, targets, shift_labels=shifted, num_items_in_batch=1)
+
+    def _student_inputs(self, batch: Batch) -> dict[str, Any]:
+        """The batch without what only the teacher reads."""
+        self._set_signature_columns_if_needed()
+        return {name: value for name, value in batch.items() if name not in self._teacher_columns}
+
+    def _progress(self) -> float:
+        return min(1.0, self.state.global_step / self.state.max_steps) if self.state.max_steps > 0 else 0.0
+
+    # ---- Counting the units -----------------------------------------------------------------------------------------
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
+        """The number of every [`Unit`] in the accumulated batch, over all processes, shape `(len(Unit),)`.
+
+        Reduced even where this process drew no batch, since the others wait for it.
+        """
+        if self._evaluation is not None:
+            return None
+        counts = torch.zeros(len(Unit), dtype=torch.long, device=device)
+        for batch in batch_samples:
+            where = self.head.positions(batch)
+            counts += torch.stack([where.counts[unit] for unit in Unit]).to(device)
+        counts = self.accelerator.reduce(counts, "sum")
+        return counts / (self.get_tp_size() * self.get_cp_size() * self.get_sp_size())
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor | None]:
+        batches, counts = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if 0 < len(batches) < num_batches and not has_length(self.train_dataset):
+            logger.warning_once(
+                f"The training stream ended {len(batches)} batches into an accumulation window of {num_batches}. "
+                "These batches are left out, so that their gradients do not leak into the next epoch."
+            )
+            return [], counts
+        return batches, counts
+
+    # ---- Columns, epochs, searches ----------------------------------------------------------------------------------
+
+    def _set_signature_columns_if_needed(self) -> None:
+        """Keep the columns that only the teacher reads, too."""
+        if self._signature_columns is None:
+            super()._set_signature_columns_if_needed()
+            teacher = self.teacher.input_names if self.teacher is not None else frozenset()
+            self._teacher_columns = teacher - set(self._signature_columns)
+            self._signature_columns += sorted(self._teacher_columns)
+
+    def _get_dataloader(self, *args: Any, is_training: bool = False, **kwargs: Any) -> DataLoader[Any]:
+        """Evaluate on masks that do not change with the epoch, where the collator draws masks."""
+        training_collator = self.data_collator
+        if not is_training and hasattr(training_collator, "for_evaluation"):
+            self.data_collator = training_collator.for_evaluation()
+        try:
+            return super()._get_dataloader(*args, is_training=is_training, **kwargs)
+        finally:
+            self.data_collator = training_collator
+
+    def _hp_search_setup(self, trial: Any) -> None:
+        super()._hp_search_setup(trial)
+        self._bind()
+
+    # ---- Logs, and their continuation after a resume ----------------------------------------------------------------
+
+    def _run_epoch(self, *, epoch: int, **kwargs: Any) -> None:
+        if self._unlogged is not None:
+            self._restore_log_window(self._unlogged)
+            self._unlogged = None
+        if hasattr(self.data_collator, "set_epoch"):
+            self.data_collator.set_epoch(epoch)
+        super()._run_epoch(epoch=epoch, **kwargs)
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        if self.control.should_log and self.state.global_step > self._globalstep_last_logged:
+            steps = self.state.global_step - self._globalstep_last_logged
+            means = (self.accelerator.reduce(self._log_window, "mean") / steps).tolist()
+            self._term_logs = {f"loss/{name}": mean for name, mean in zip(self.objective.terms, means, strict=True)}
+            self._term_logs |= self.objective.log_values(self._progress())
+            self._log_window.zero_()
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        logs |= self._term_logs
+        self._term_logs = {}
+        super().log(logs, start_time)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        window = self.accelerator.reduce(torch.cat((self._log_window, self._tr_loss[None])), "mean")
+        unlogged = {"since_step": self._globalstep_last_logged, "sums": window.tolist()}
+        self.state.stateful_callbacks[LOG_WINDOW] = {"args": {}, "attributes": unlogged}
+        super()._save_checkpoint(model, trial)
+
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        epochs_and_steps = super()._init_training_state(*args, **kwargs)
+        self._log_window.zero_()
+        self._unlogged = self.state.stateful_callbacks.pop(LOG_WINDOW, None)
+        return epochs_and_steps
+
+    def _restore_log_window(self, unlogged: dict[str, Any]) -> None:
+        """Continue the sums where the checkpoint left them, so that the next log equals an uninterrupted run's."""
+        *terms, loss = unlogged["attributes"]["sums"]
+        self._globalstep_last_logged = unlogged["attributes"]["since_step"]
+        self._log_window += torch.tensor(terms, device=self._log_window.device)
+        self._tr_loss += loss
+        self._total_loss_scalar -= loss  # this run's mean loss is over this run's steps
+
+    # ---- Evaluation -------------------------------------------------------------------------------------------------
+
+    def evaluation_loop(
+        self, dataloader: DataLoader[Any], description: str, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
+    ) -> EvalLoopOutput:
+        """`Trainer`'s loop, with losses that are sums over counts of the whole set."""
+        self._evaluation = Tally()
+        try:
+            output = super().evaluation_loop(
+                dataloader, description, *args, metric_key_prefix=metric_key_prefix, **kwargs
+            )
+            means = self._evaluation.means(self.accelerator)
+        finally:
+            self._evaluation = None
+        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in self._metrics(means).items()})
+        return output
+
+    def _metrics(self, means: dict[str, float]) -> dict[str, float]:
+        metrics = dict(means)
+        terms = [f"loss/{name}" for name in self.objective.terms]
+        if all(name in means for name in terms):
+            weights = self.objective.weights(self._progress()).values()
+            metrics["loss"] = sum(weight * means[name] for name, weight in zip(terms, weights, strict=True))
+        if self.head.is_language_model and (label_loss := means.get(f"loss/{self._label_term}")) is not None:
+            metrics["perplexity"] = math.exp(min(label_loss, 700.0))
+        return metrics
+
+    @property
+    def _label_term(self) -> str:
+        """The name under which the labels' loss is reported."""
+        terms = self.objective.terms.items()
+        return next((name for name, weighted in terms if isinstance(weighted.term, HardLabelTerm)), "labels")
+
+    def _tally(
+        self,
+        tally: Tally,
+        model: nn.Module,
+        batch: Batch,
+        requires: Requirements,
+        losses: dict[str, TermLoss],
+        signals: tuple[Signals, Signals | None, Positions],
+    ) -> None:
+        """Add one evaluation batch, without the rows that `even_batches` repeats to fill up the last one."""
+        real_rows = self._num_real_rows(batch)
+        if real_rows is not None:
+            student, teacher, where, _ = self._compare(model, _first_rows(batch, max(real_rows, 1)), requires)
+            signals = student, teacher, where
+            losses = self.objective(student, teacher, where, self._progress())
+        student, teacher, where = signals
+        named = {f"loss/{name}": loss for name, loss in losses.items()}
+        if student.label_loss is not None:
+            named.setdefault(f"loss/{self._label_term}", TermLoss(student.label_loss, where.counts[Unit.LABEL]))
+        if self.args.report_agreement and teacher is not None and self.head.is_distribution:
+            agree = (student.logits.argmax(-1) == teacher.logits.argmax(-1)) & where.mask
+            named["agreement"] = TermLoss(agree.sum().float(), where.counts[Unit.POSITION])
+        if real_rows == 0:
+            named = {name: TermLoss(total * 0, count * 0) for name, (total, count) in named.items()}
+        tally.add(named)
+
+    def _num_real_rows(self, batch: Batch) -> int | None:
+        """How many rows of this process's last batch are its own; None if all are."""
+        state = self.accelerator.gradient_state
+        if self.accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
+            return None
+        size = find_batch_size(batch)
+        return min(max(state.remainder - self.accelerator.process_index * size, 0), size)
+
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> Any:
+        """`Trainer`'s step, which also measures text without labels if the objective reads none."""
+        if all(inputs.get(name) is not None for name in self.label_names):
+            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        if self.objective.requires.labels:
+            return super().prediction_step(model, self._student_inputs(inputs), prediction_loss_only, ignore_keys)
+        label_names, can_return_loss = self.label_names, self.can_return_loss
+        self.label_names, self.can_return_loss = [], True
+        try:
+            loss, logits, _ = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        finally:
+            self.label_names, self.can_return_loss = label_names, can_return_loss
+        return loss, logits, None
+
+
+def _check_arguments(args: TrainingArguments, objective: Objective | None) -> None:
+    if not isinstance(args, DistillationTrainingArguments):
+        raise ConfigurationError(
+            f"`args` is a {type(args).__name__}, which has no temperature and no alpha. Pass "
+            "`DistillationTrainingArguments`, which takes the same arguments and those two."
+        )
+    defaults = {"temperature": 2.0, "alpha": 0.5}
+    changed = [f"{name}={getattr(args, name)}" for name, value in defaults.items() if getattr(args, name) != value]
+    if objective is not None and changed:
+        raise ConfigurationError(
+            f"`args` has {', '.join(changed)}, and `objective=` would ignore it. Give the temperature and the weights "
+            "to the terms of the objective, or leave `objective` out."
+        )
+    if args.n_gpu > 1:
+        logger.warning(
+            f"{args.n_gpu} GPUs are visible to one process. hf_distill uses the first; start one process per GPU with "
+            "`accelerate launch` or `torchrun` to use all of them."
+        )
+        args._n_gpu = 1
+
+
+def _as_teacher(teacher: PreTrainedModel | str | Path | Teacher | None, head: Head) -> Teacher | None:
+    if teacher is None or isinstance(teacher, Teacher):
+        return teacher
+    if isinstance(teacher, (str, Path)):
+        return OnlineTeacher.from_pretrained(teacher, head)
+    return OnlineTeacher(teacher, head)
+
+
+def _named_datasets(train: Any, evaluation: Any) -> dict[str, Any]:
+    evaluations = evaluation if isinstance(evaluation, dict) else {"": evaluation}
+    named = {f"eval_dataset[{name!r}]" if name else "eval_dataset": data for name, data in evaluations.items()}
+    return {"train_dataset": train, **named}
+
+
+def _first_rows(batch: Batch, count: int) -> dict[str, Any]:
+    size = find_batch_size(batch)
+    return {
+        name: value[:count] if isinstance(value, Tensor) and value.ndim and len(value) == size else value
+        for name, value in batch.items()
+    }

@@ -1,0 +1,57 @@
+"""The arguments of a distillation: everything that `TrainingArguments` has, and three more."""
+
+import math
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+from hf_distill.errors import ConfigurationError
+
+
+@dataclass
+class DistillationTrainingArguments(TrainingArguments):
+    """`transformers.TrainingArguments` with the temperature and the balance of a distillation.
+
+    L = alpha · L_labels + (1 − alpha) · T² · KL(teacher_T ‖ student_T)
+
+    Raises:
+        ConfigurationError: if the temperature is not above 0, or alpha not between 0 and 1; both are named at once.
+    """
+
+    temperature: float = field(
+        default=2.0,
+        metadata={
+            "help": "T of the soft targets, above 0. Higher shows more of what the teacher thinks of the classes that "
+            "it does not choose. Its loss is multiplied by T², so alpha means the same at every temperature."
+        },
+    )
+    alpha: float = field(
+        default=0.5,
+        metadata={
+            "help": "Weight of the student's own loss on the labels, from 0 to 1; the soft targets weigh 1 - alpha. "
+            "0 needs no labels, 1 needs no teacher."
+        },
+    )
+    report_agreement: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether evaluation also reports how often student and teacher choose the same class. Runs the "
+            "teacher over the evaluation set even where alpha is 1."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        faults = []
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            faults.append(
+                f"temperature must be above 0, got {self.temperature}; 1 compares the plain probabilities, 2 to 4 are "
+                "usual"
+            )
+        if not 0 <= self.alpha <= 1:
+            faults.append(
+                f"alpha must lie between 0 (teacher alone) and 1 (labels alone), got {self.alpha}; for weights that "
+                "do not sum to 1 pass `objective=` to the trainer"
+            )
+        if faults:
+            raise ConfigurationError("; ".join(faults) + ".")
+        super().__post_init__()

@@ -1,0 +1,95 @@
+"""The table of rooms: imports point up it only."""
+
+from pathlib import Path
+
+import pytest
+
+import hf_distill
+from tests.house.imports import violations
+
+
+PACKAGE = Path(hf_distill.__file__).parent
+
+NOUNS = {"version", "errors", "types"}
+SIGNALS = NOUNS | {"heads", "cache", "teachers"}
+WHAT_TO_LEARN = {"functional", "schedules", "layer_maps", "terms", "objective"}
+ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "students", "preflight", "report", "tally"}
+
+# room: what it may import, which is always of an earlier row
+ROOMS = {
+    "version": set(),
+    "errors": set(),
+    "types": {"errors"},
+    "functional": {"types", "errors"},
+    "heads": {"types", "errors"},
+    "schedules": {"types", "errors"},
+    "layer_maps": {"types", "errors"},
+    "terms": {"types", "errors", "functional", "schedules", "layer_maps"},
+    "objective": {"types", "errors", "schedules", "layer_maps", "terms"},
+    "data_collator": {"types", "errors", "heads"},
+    "recipes": NOUNS | WHAT_TO_LEARN,
+    "cache": {"types", "errors", "version"},
+    "teachers": {"types", "errors", "heads", "cache"},
+    "students": {"types", "errors", "layer_maps"},
+    "models": set(),
+    "preflight": SIGNALS | {"terms", "objective"},
+    "report": NOUNS | {"heads"},
+    "tally": {"types", "errors"},
+    "training_args": ALL_BUT_MODELS,
+    "callbacks": ALL_BUT_MODELS | {"training_args"},
+    "trainer": ALL_BUT_MODELS | {"training_args", "callbacks"},
+    "cli": ALL_BUT_MODELS | {"training_args", "callbacks", "trainer", "models"},
+}
+TRAINERLESS = {"functional", "models"}
+
+
+def test_imports_point_up_the_table():
+    assert violations(PACKAGE, ROOMS, TRAINERLESS) == []
+
+
+def test_the_table_itself_points_up():
+    order = list(ROOMS)
+    for room, allowed in ROOMS.items():
+        assert allowed <= set(order[: order.index(room)]), f"'{room}' may import a later row"
+
+
+# file: (its text, the line and words of the one fault that is to be found, or None)
+PLANTED = {
+    "down the table": ("functional/a.py", "from hf_distill.trainer import X", (1, "'functional' imports 'trainer'")),
+    "inside a function": ("heads/a.py", "def f():\n    import hf_distill.terms.base", (2, "'heads' imports 'terms'")),
+    "for types only": (
+        "types.py",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from hf_distill.heads import Head",
+        (3, "'types' imports 'heads', but may import errors"),
+    ),
+    "relative": ("terms/a.py", "\nfrom ..objective import Objective", (2, "'terms' imports 'objective'")),
+    "relative room": ("terms/a.py", "from .. import trainer", (1, "'terms' imports 'trainer'")),
+    "deep relative": ("models/b/a.py", "from ...errors import E", (1, "may import nothing of the house")),
+    "by name": ("cache/a.py", "import_module('hf_distill.heads')", (1, "'cache' imports 'heads'")),
+    "by relative name": ("cache/a.py", "importlib.import_module('..heads', __package__)", (1, "imports 'heads'")),
+    "through the front door": ("heads/a.py", "from hf_distill import Objective", (1, "Objective from the package")),
+    "the whole package": ("heads/a.py", "import hf_distill", (1, "imports all from the package")),
+    "a new room": ("attic/a.py", "x = 1", (1, "'attic' is no room of the house")),
+    "Transformers' Trainer": ("models/b/a.py", "from transformers import Trainer", (1, "Transformers' Trainer")),
+    "its module": ("functional/a.py", "import transformers.trainer_utils", (1, "Transformers' Trainer")),
+    "up the table": ("terms/a.py", "from hf_distill.types import Unit\nfrom ..functional import x", None),
+    "the same room": ("models/b/a.py", "from .c import d\nfrom hf_distill.models.b import e", None),
+    "somebody else's": ("models/b/a.py", "import hf_distillery\nfrom transformers import PreTrainedModel", None),
+    "the front door itself": ("__init__.py", "from hf_distill.trainer import X", None),
+}
+
+
+@pytest.mark.parametrize("case", PLANTED)
+def test_finds_what_breaks_the_rule(case, tmp_path):
+    name, text, expected = PLANTED[case]
+    path = tmp_path / "hf_distill" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    found = violations(tmp_path / "hf_distill", ROOMS, TRAINERLESS)
+    if expected is None:
+        assert found == []
+    else:
+        line, words = expected
+        assert len(found) == 1
+        assert found[0].startswith(f"{path}:{line}: ")
+        assert words in found[0]

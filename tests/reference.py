@@ -1,0 +1,79 @@
+"""The objective in plain loops, written from the formulas alone: what the Trainer's gradients are held against."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+
+def reference_means(
+    student: PreTrainedModel, teacher: PreTrainedModel, head: str, rows: list[dict[str, Any]], temperature: float
+) -> dict[str, Tensor]:
+    """Each term's mean over all its units in `rows`, one row at a time and unpadded, and the rate of agreement."""
+    values: dict[str, list[Tensor]] = {"labels": [], "soft": [], "agreement": []}
+    for row in rows:
+        inputs = {"input_ids": torch.tensor([row["input_ids"]])}
+        ours = student(**inputs)
+        with torch.no_grad():
+            theirs = teacher(**inputs)
+        label_losses, pairs = _row(head, row, ours, theirs)
+        values["labels"] += label_losses
+        distance = _squared_difference if head == "regression" else _kl
+        values["soft"] += [distance(mine, yours, temperature) for mine, yours in pairs]
+        values["agreement"] += [(mine.argmax() == yours.argmax()).double() for mine, yours in pairs]
+    return {name: sum(terms) / len(terms) for name, terms in values.items()}
+
+
+def reference_gradients(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    head: str,
+    rows: list[dict[str, Any]],
+    temperature: float,
+    alpha: float,
+) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """The means, and the gradient of their weighted sum."""
+    means = reference_means(student, teacher, head, rows, temperature)
+    (alpha * means["labels"] + (1 - alpha) * means["soft"]).backward()
+    gradients = {name: p.grad.clone() for name, p in student.named_parameters() if p.grad is not None}
+    return {name: mean.item() for name, mean in means.items()}, gradients
+
+
+def _row(head: str, row: dict[str, Any], ours: Any, theirs: Any) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]]:
+    """The loss at every label of one row, and the scores of student and teacher at every position compared."""
+    if head == "answers":
+        pairs = [(ours.start_logits[0], theirs.start_logits[0]), (ours.end_logits[0], theirs.end_logits[0])]
+        answers = (row["start_positions"], row["end_positions"])
+        return [_cross_entropy(logits, answer) for (logits, _), answer in zip(pairs, answers, strict=True)], pairs
+    mine, yours = ours.logits[0], theirs.logits[0]
+    if head == "single_label":
+        return [_cross_entropy(mine, row["labels"])], [(mine, yours)]
+    if head == "multi_label":
+        no = torch.zeros((), dtype=mine.dtype)
+        pairs = [(torch.stack((no, a)), torch.stack((no, b))) for a, b in zip(mine, yours, strict=True)]
+        return [_cross_entropy(scores, int(y)) for (scores, _), y in zip(pairs, row["labels"], strict=True)], pairs
+    if head == "regression":
+        return [(mine[0] - row["labels"]) ** 2], [(mine, yours)]
+    shift = 1 if head == "causal" else 0
+    labelled = [t for t in range(len(row["input_ids"]) - shift) if row["labels"][t + shift] != -100]
+    labels = [_cross_entropy(mine[t], row["labels"][t + shift]) for t in labelled]
+    return labels, [(mine[t], yours[t]) for t in labelled]
+
+
+def _probabilities(logits: Tensor, temperature: float = 1.0) -> list[Tensor]:
+    powers = [torch.exp(logit / temperature) for logit in logits]
+    return [power / sum(powers) for power in powers]
+
+
+def _cross_entropy(logits: Tensor, label: int) -> Tensor:
+    return -torch.log(_probabilities(logits)[label])
+
+
+def _kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    q, p = _probabilities(student, temperature), _probabilities(teacher, temperature)
+    return temperature**2 * sum(p_c * (torch.log(p_c) - torch.log(q_c)) for p_c, q_c in zip(p, q, strict=True))
+
+
+def _squared_difference(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    return (student[0] - teacher[0]) ** 2

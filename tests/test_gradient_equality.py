@@ -1,0 +1,91 @@
+"""However a batch is split, padded or recomputed, the gradient is the one of the formula."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.gradients import ALPHA, TEMPERATURE, recorded_run, relative_difference
+from tests.reference import reference_gradients, reference_means
+from tests.tiny_models import HEADS, model_for, rows_for
+
+
+SPLITS = {
+    "one batch of 8": {"batch_size": 8},
+    "4 batches of 2": {"batch_size": 2, "accumulation": 4},
+    "8 batches of 1": {"batch_size": 1, "accumulation": 8},
+    "padded further": {"batch_size": 8, "extra_padding": 5},
+    "checkpointed": {"batch_size": 4, "accumulation": 2, "activation_checkpointing": True},
+}
+
+
+def check_equal(head, rows, gradients, log, tolerance=1e-6):
+    means, expected = reference_gradients(
+        model_for(head, 1).double().train(), model_for(head, 2).double().eval(), head, rows, TEMPERATURE, ALPHA
+    )
+    used = {name: gradient for name, gradient in expected.items() if name in gradients}
+    assert sum(gradient.norm() for gradient in used.values()) > 1e-3  # the comparison is not between zeros
+    assert relative_difference(gradients, used) < tolerance
+    assert log["loss/labels"] == pytest.approx(means["labels"], rel=1e-6)
+    assert log["loss/soft"] == pytest.approx(means["soft"], rel=1e-6)
+    assert log["loss"] == pytest.approx(ALPHA * means["labels"] + (1 - ALPHA) * means["soft"], rel=1e-6)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("split", SPLITS)
+def test_gradient_and_logged_loss_equal_the_reference(tmp_path, head, split):
+    rows = rows_for(head)
+    (gradients,), (log,), _ = recorded_run(tmp_path, model_for(head, 1), model_for(head, 2), rows, **SPLITS[split])
+    check_equal(head, rows, gradients, log)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_short_last_window_is_averaged_over_its_own_units(tmp_path, head):
+    rows = rows_for(head, lengths=(3, 9, 4, 7, 5, 8, 6, 4, 7, 3, 5))
+    steps, logs, _ = recorded_run(tmp_path, model_for(head, 1), model_for(head, 2), rows, batch_size=2, accumulation=4)
+    assert len(steps) == 2
+    check_equal(head, rows[:8], steps[0], logs[0])
+    check_equal(head, rows[8:], steps[1], logs[1])
+
+
+@pytest.mark.parametrize("head", ["single_label", "masked", "causal"])
+def test_compiled_gradient_equals_the_reference(tmp_path, head):
+    rows = rows_for(head)
+    (gradients,), (log,), _ = recorded_run(
+        tmp_path,
+        model_for(head, 1),
+        model_for(head, 2),
+        rows,
+        batch_size=2,
+        accumulation=4,
+        torch_compile=True,
+        torch_compile_backend="aot_eager",
+    )
+    check_equal(head, rows, {name.replace("_orig_mod.", ""): value for name, value in gradients.items()}, log)
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("head", ["single_label", "masked", "causal"])
+@pytest.mark.parametrize("batch_size, accumulation", [(4, 1), (1, 4)])
+def test_two_processes_equal_the_reference(tmp_path, head, batch_size, accumulation):
+    """Two gloo processes. Rank 1 of the masked rows sees micro-batches without a single label."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    script = Path(__file__).with_name("two_processes.py")
+    run = subprocess.run(
+        [*command, str(script), str(tmp_path), head, str(batch_size), str(accumulation)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    models = model_for(head, 1).double().eval(), model_for(head, 2).double().eval()
+    means = reference_means(*models, head, rows_for(head)[:5], TEMPERATURE)
+    for rank in range(2):
+        saved = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
+        check_equal(head, rows_for(head), saved["gradients"], saved["log"])
+        for name, key in {"labels": "loss/labels", "soft": "loss/soft", "agreement": "agreement"}.items():
+            assert saved["metrics"][f"eval_{key}"] == pytest.approx(means[name].item(), rel=1e-6)
