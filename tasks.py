@@ -130,7 +130,10 @@ def benchmarks(*arguments):
 
 
 def clean():
-    made = [VENV, *(ROOT / name for name in ("build", "dist", ".mypy_cache", ".pytest_cache", ".ruff_cache"))]
+    made = [
+        VENV,
+        *(ROOT / name for name in ("build", "dist", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache")),
+    ]
     for folder in [*made, *ROOT.glob("*.egg-info"), ROOT / "__pycache__", *ROOT.glob("[!.]*/**/__pycache__")]:
         shutil.rmtree(folder, ignore_errors=True)
 

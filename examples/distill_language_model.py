@@ -52,16 +52,16 @@ class JobArguments:
     )
     vocab_size: int = field(default=1024, metadata={"help": "Tokens of the BPE, where no teacher brings a tokenizer."})
     block_size: int = field(default=128, metadata={"help": "Tokens per row."})
-    teacher_hidden_size: int = 192
+    teacher_hidden_size: int = 128
     teacher_num_hidden_layers: int = 4
-    teacher_learning_rate: float = 2e-3
-    teacher_steps: int = 300
+    teacher_learning_rate: float = 5e-3
+    teacher_steps: int = 400
     student_hidden_size: int = 64
     student_num_hidden_layers: int = 2
-    student_learning_rate: float = field(default=8e-3, metadata={"help": "Of both students, distilled or not."})
+    student_learning_rate: float = field(default=1.6e-2, metadata={"help": "Of both students, distilled or not."})
     student_steps: int = 300
     temperature: float = 2.0
-    alpha: float = 0.2
+    alpha: float = 0.5
     batch_size: int = 16
     seed: int = 0
     smoke: bool = field(default=False, metadata={"help": "A few steps of tiny models, to see that all runs."})
@@ -115,7 +115,9 @@ def blocks(texts: list[str], tokenizer: PreTrainedTokenizerBase, size: int) -> D
     return Dataset.from_dict({"input_ids": rows, "labels": rows})
 
 
-def encoder_lm(tokenizer: PreTrainedTokenizerBase, hidden_size: int, num_layers: int, dropout: float) -> PreTrainedModel:
+def encoder_lm(
+    tokenizer: PreTrainedTokenizerBase, hidden_size: int, num_layers: int, dropout: float
+) -> PreTrainedModel:
     """A causal language model with random weights."""
     return EncoderLMForCausalLM(
         EncoderLMConfig(
@@ -150,7 +152,9 @@ class MainJob:
             tokenizer = byte_pair_tokenizer(texts["train"], job.vocab_size)
         else:
             tokenizer = AutoTokenizer.from_pretrained(job.teacher)
-        return cls(job, tokenizer, *(blocks(texts[name], tokenizer, job.block_size) for name in ("train", "validation")))
+        return cls(
+            job, tokenizer, *(blocks(texts[name], tokenizer, job.block_size) for name in ("train", "validation"))
+        )
 
     def teacher(self) -> PreTrainedModel:
         if self.job.teacher is not None:
@@ -173,7 +177,7 @@ class MainJob:
         seed: int = 0,
         teacher: PreTrainedModel | None = None,
     ) -> list[dict[str, float]]:
-        """Train `model` with `teacher`, or on the text alone if there is none; returns what was measured on the way."""
+        """Train `model` with `teacher`, or on the text alone if there is none; returns what was measured meanwhile."""
         trainer = DistillationTrainer(
             model=model,
             teacher=teacher,

@@ -7,42 +7,9 @@ Transformers' Auto classes.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from hf_distill import models as models  # registers the Auto classes
-from hf_distill.version import __version__ as __version__
+from hf_distill import models
+from hf_distill.version import __version__
 
-
-_PUBLIC = {
-    # train
-    "DistillationTrainer": "trainer",
-    "DistillationTrainingArguments": "training_args",
-    "DataCollatorForRowSeededMasking": "data_collator",
-    # what to learn
-    "Objective": "objective",
-    "HardLabelTerm": "terms",
-    "SoftTargetTerm": "terms",
-    "Term": "terms",
-    # how it moves over training
-    "Constant": "schedules",
-    "Cosine": "schedules",
-    "Linear": "schedules",
-    # from whom
-    "OnlineTeacher": "teachers",
-    "Teacher": "teachers",
-    # how outputs are read
-    "Head": "heads",
-    "head_of": "heads",
-    # a language model of our own
-    "EncoderLMConfig": "models.encoder_lm",
-    "EncoderLMModel": "models.encoder_lm",
-    "EncoderLMForCausalLM": "models.encoder_lm",
-    "EncoderLMForMaskedLM": "models.encoder_lm",
-    "EncoderLMForQuestionAnswering": "models.encoder_lm",
-    "EncoderLMForSequenceClassification": "models.encoder_lm",
-    "EncoderLMForTokenClassification": "models.encoder_lm",
-}
-_ROOMS = ("errors", "functional", "heads", "recipes", "schedules", "teachers", "terms", "types")
-
-__all__ = ["__version__", "models", *_PUBLIC, *_ROOMS]
 
 if TYPE_CHECKING:
     from hf_distill import errors, functional, heads, recipes, schedules, teachers, terms, types
@@ -64,11 +31,58 @@ if TYPE_CHECKING:
     from hf_distill.trainer import DistillationTrainer
     from hf_distill.training_args import DistillationTrainingArguments
 
+__all__ = [
+    "Constant",
+    "Cosine",
+    "DataCollatorForRowSeededMasking",
+    "DistillationTrainer",
+    "DistillationTrainingArguments",
+    "EncoderLMConfig",
+    "EncoderLMForCausalLM",
+    "EncoderLMForMaskedLM",
+    "EncoderLMForQuestionAnswering",
+    "EncoderLMForSequenceClassification",
+    "EncoderLMForTokenClassification",
+    "EncoderLMModel",
+    "HardLabelTerm",
+    "Head",
+    "Linear",
+    "Objective",
+    "OnlineTeacher",
+    "SoftTargetTerm",
+    "Teacher",
+    "Term",
+    "__version__",
+    "errors",
+    "functional",
+    "head_of",
+    "heads",
+    "models",
+    "recipes",
+    "schedules",
+    "teachers",
+    "terms",
+    "types",
+]
+
+_HOMES = {
+    "data_collator": ("DataCollatorForRowSeededMasking",),
+    "heads": ("Head", "head_of"),
+    "objective": ("Objective",),
+    "schedules": ("Constant", "Cosine", "Linear"),
+    "teachers": ("OnlineTeacher", "Teacher"),
+    "terms": ("HardLabelTerm", "SoftTargetTerm", "Term"),
+    "trainer": ("DistillationTrainer",),
+    "training_args": ("DistillationTrainingArguments",),
+    "models.encoder_lm": tuple(name for name in __all__ if name.startswith("EncoderLM")),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
 
 def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(import_module(f"hf_distill.{_PUBLIC[name]}"), name)
-    if name in _ROOMS:
+    if name in _HOME_OF:
+        return getattr(import_module(f"hf_distill.{_HOME_OF[name]}"), name)
+    if name in __all__:
         return import_module(f"hf_distill.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -35,7 +35,7 @@ class Objective:
             weighed by both weights. Terms with a constant weight of 0 are left out, and nothing is computed for them.
 
     Raises:
-        ConfigurationError: if nothing is left to learn, or a weight is negative.
+        ConfigurationError: if nothing is left to learn, a weight is negative, or two terms share a name.
 
     Example:
 
@@ -53,8 +53,10 @@ class Objective:
             schedule = as_schedule(weight)
             if schedule.minimum < 0:
                 raise ConfigurationError(f"the weight of term {name!r} must never be below 0, got {weight!r}.")
-            if schedule != Constant(0.0):
-                self.terms.update(_flattened(name, schedule, term))
+            for flat_name, weighted in _flattened(name, schedule, term) if schedule != Constant(0.0) else ():
+                if flat_name in self.terms:
+                    raise ConfigurationError(f"two terms are called {flat_name!r}. Give each a name of its own.")
+                self.terms[flat_name] = weighted
         if not self.terms:
             raise ConfigurationError(
                 f"an objective needs at least one term whose weight is not 0, got {dict(terms)!r}."

@@ -1,7 +1,7 @@
 """`Trainer`, with a teacher."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,8 @@ class DistillationTrainer(Trainer):
         **trainer_arguments: everything else that `Trainer` takes.
 
     Logs, besides what `Trainer` logs: `loss/<term>` (unweighted), and the weights and temperatures that move.
-    Evaluation gives the exact `eval_loss`, `eval_loss/<term>`, `eval_perplexity` for language models, and
-    `eval_agreement` if `args.report_agreement`.
+    Evaluation gives the exact `eval_loss`, `eval_loss/<term>`, `eval_perplexity` for language models (not
+    where label smoothing or `compute_loss_func` replace their loss), and `eval_agreement` if `args.report_agreement`.
 
     Raises:
         ConfigurationError, MissingTeacherError, MissingInputError, ClassMismatchError, VocabularyMismatchError,
@@ -59,6 +59,13 @@ class DistillationTrainer(Trainer):
     """
 
     loss_is_scaled_for_ga = True
+
+    args: DistillationTrainingArguments
+    model: nn.Module
+    state: Any
+    _signature_columns: Any
+    distillation_objective: Objective
+    """Not `objective`: there Transformers keeps the number that a hyperparameter search optimises."""
 
     def __init__(
         self,
@@ -79,37 +86,42 @@ class DistillationTrainer(Trainer):
         self._given_objective, self._given_head = objective, head
         super().__init__(model, args, **trainer_arguments)
         self.head = head or head_of(self.model)
+        if isinstance(teacher, nn.Module):
+            preflight.check_apart(self.model, teacher)
         self.teacher = _as_teacher(teacher, self.head)
         self._bind()
         preflight.check_datasets(_named_datasets(self.train_dataset, self.eval_dataset))
         if isinstance(self.teacher, OnlineTeacher):
-            self._check_tokenizers(self.teacher.model)
+            self._check_tokenizers(self.teacher.model, may_download=isinstance(teacher, (str, Path)))
         if self.teacher is not None:
             self.teacher.prepare(self.accelerator)
 
     def _bind(self) -> None:
         """Fit objective, student and teacher together: at first, and again when a search has changed any of them."""
         self.head = self._given_head or head_of(self.model)
-        self.objective = self._given_objective or hinton(self.args.temperature, self.args.alpha)
+        self.distillation_objective = self._given_objective or hinton(self.args.temperature, self.args.alpha)
         self._signature_columns = None
         self._batch_checked = False
-        self._log_window = torch.zeros(len(self.objective.terms), device=self.args.device)
-        if self.teacher is None and (self.objective.requires.teacher or self.args.report_agreement):
+        self._log_window = torch.zeros(len(self.distillation_objective.terms), device=self.args.device)
+        if self.teacher is None and (self.distillation_objective.requires.teacher or self.args.report_agreement):
             raise MissingTeacherError(
-                f"the objective reads a teacher ({', '.join(self.objective.terms)}), and there is none. Pass a model, "
-                "an id or a path as `teacher=`, or train on the labels alone with `alpha=1`."
+                f"the objective reads a teacher ({', '.join(self.distillation_objective.terms)}), and there is none. "
+                "Pass a model, an id or a path as `teacher=`, or train on the labels alone with `alpha=1`."
             )
         if isinstance(self.teacher, OnlineTeacher):
             teacher_head = None if self._given_head else head_of(self.teacher.model)
             preflight.check_models(self.model, self.teacher.model, self.head, teacher_head)
 
-    def _check_tokenizers(self, teacher: PreTrainedModel) -> None:
+    def _check_tokenizers(self, teacher: PreTrainedModel, may_download: bool) -> None:
         """Compare vocabularies where the teacher came with a tokenizer."""
-        if not isinstance(self.processing_class, PreTrainedTokenizerBase) or not Path(teacher.name_or_path).is_dir():
+        if not isinstance(self.processing_class, PreTrainedTokenizerBase) or not teacher.name_or_path:
             return
         try:
-            tokenizer = AutoTokenizer.from_pretrained(teacher.name_or_path)
+            tokenizer = AutoTokenizer.from_pretrained(teacher.name_or_path, local_files_only=not may_download)
         except (OSError, ValueError):
+            tokenizer = None
+        # Without any tokenizer file, Transformers makes up a tokenizer that knows special tokens alone.
+        if tokenizer is None or set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
             logger.info(f"{teacher.name_or_path} holds no tokenizer, so the vocabularies were not compared.")
         else:
             preflight.check_vocabularies(self.processing_class, tokenizer)
@@ -131,7 +143,7 @@ class DistillationTrainer(Trainer):
         requires = self._requirements(inputs)
         student, teacher, where, outputs = self._compare(model, inputs, requires, num_items_in_batch)
         progress = self._progress()
-        losses = self.objective(student, teacher, where, progress)
+        losses = self.distillation_objective(student, teacher, where, progress)
         if self._evaluation is not None:
             self._tally(self._evaluation, model, inputs, requires, losses, (student, teacher, where))
         counts, scale = dict(where.counts), 1
@@ -139,22 +151,22 @@ class DistillationTrainer(Trainer):
             counts = dict(zip(Unit, num_items_in_batch.unbind(), strict=True))
             scale = self.accelerator.num_processes // self.get_tp_size()  # DDP, FSDP and ZeRO average gradients
         means = {
-            name: total * scale / counts[self.objective.terms[name].term.unit].clamp(min=1)
+            name: total * scale / counts[self.distillation_objective.terms[name].term.unit].clamp(min=1)
             for name, (total, _) in losses.items()
         }
         if self._evaluation is None:
             self._log_window += torch.stack([mean.detach() for mean in means.values()])
-        weights = self.objective.weights(progress)
+        weights = self.distillation_objective.weights(progress)
         loss = sum(weights[name] * mean for name, mean in means.items())
         return (loss, outputs) if return_outputs else loss
 
     def _requirements(self, batch: Batch) -> Requirements:
         """What this batch must be asked for: in evaluation the labels' loss too, if there are labels."""
-        requires = self.objective.requires
+        requires = self.distillation_objective.requires
         if self._evaluation is not None:
             return requires | Requirements(labels=self.head.has_labels(batch), teacher=self.args.report_agreement)
         if not self._batch_checked:
-            preflight.check_batch(batch, self.head, self.objective)
+            preflight.check_batch(batch, self.head, self.distillation_objective)
             self._batch_checked = True
         return requires
 
@@ -165,27 +177,32 @@ class DistillationTrainer(Trainer):
         teacher = self.teacher.signals(batch) if self.teacher is not None and requires.teacher else None
         where = self.head.positions(batch)
         inputs = self._student_inputs(batch)
-        labels = {name: inputs.pop(name) for name in self.head.label_names if name in inputs}
-        own_loss = self.label_smoother is None and self.compute_loss_func is None
-        outputs = model(**inputs, **labels) if requires.labels and own_loss else model(**inputs)
+        inputs = {name: value for name, value in inputs.items() if name not in self.head.label_names}
+        labels = self.head.labels(batch)
+        replaces_loss = self.compute_loss_func is not None or (self.label_smoother is not None and "labels" in labels)
+        targets = labels.pop("labels", None) if replaces_loss else None
+        outputs = model(**inputs, **labels) if requires.labels else model(**inputs)
         student = self.head.signals(outputs, batch)
-        if requires.labels and not own_loss:
-            total = self._replaced_label_loss(outputs, labels, where, num_items_in_batch)
+        if requires.labels and replaces_loss:
+            total = self._replaced_label_loss(outputs, targets, where, num_items_in_batch)
             student = Signals(student.logits, total, student.is_distribution)
         return student, teacher, where, outputs
 
     def _replaced_label_loss(
-        self, outputs: Any, labels: dict[str, Tensor], where: Positions, num_items_in_batch: Tensor | int | None
+        self, outputs: Any, targets: Tensor | None, where: Positions, num_items_in_batch: Tensor | int | None
     ) -> Tensor:
         """The labels' sum by `compute_loss_func` or label smoothing, where the user asked for one of them."""
-        targets = labels["labels"]
-        if self.compute_loss_func is not None:
-            count = where.counts[Unit.LABEL]
-            if isinstance(num_items_in_batch, Tensor):
-                count = num_items_in_batch[list(Unit).index(Unit.LABEL)]
-            return self.compute_loss_func(outputs, targets, num_items_in_batch=count) * count
-        shifted = isinstance(self.head, CausalLMHead)
-        return self.label_smoother(outputs, targets, shift_labels=shifted, num_items_in_batch=1)
+        if self.compute_loss_func is None:
+            shifted = isinstance(self.head, CausalLMHead)
+            smoother: Any = self.label_smoother
+            smoothed: Tensor = smoother(outputs, targets, shift_labels=shifted, num_items_in_batch=1)
+            return smoothed
+        count = where.counts[Unit.LABEL]
+        if isinstance(num_items_in_batch, Tensor):
+            count = num_items_in_batch[list(Unit).index(Unit.LABEL)]
+        count = count.clamp(min=1)
+        total: Tensor = self.compute_loss_func(outputs, targets, num_items_in_batch=count) * count
+        return total
 
     def _student_inputs(self, batch: Batch) -> dict[str, Any]:
         """The batch without what only the teacher reads."""
@@ -208,12 +225,12 @@ class DistillationTrainer(Trainer):
         for batch in batch_samples:
             where = self.head.positions(batch)
             counts += torch.stack([where.counts[unit] for unit in Unit]).to(device)
-        counts = self.accelerator.reduce(counts, "sum")
-        return counts / (self.get_tp_size() * self.get_cp_size() * self.get_sp_size())
+        total: Tensor = self.accelerator.reduce(counts, "sum")
+        return total / (self.get_tp_size() * self.get_cp_size() * self.get_sp_size())
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
-    ) -> tuple[list[Any], Tensor | None]:
+    ) -> tuple[list[Any], Tensor | int | None]:
         batches, counts = super().get_batch_samples(epoch_iterator, num_batches, device)
         if 0 < len(batches) < num_batches and not has_length(self.train_dataset):
             logger.warning_once(
@@ -227,42 +244,54 @@ class DistillationTrainer(Trainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         """Keep the columns that only the teacher reads, too."""
-        if self._signature_columns is None:
-            super()._set_signature_columns_if_needed()
-            teacher = self.teacher.input_names if self.teacher is not None else frozenset()
+        is_needed = self._signature_columns is None
+        super()._set_signature_columns_if_needed()
+        if is_needed:
+            teacher: frozenset[str] = self.teacher.input_names if self.teacher is not None else frozenset()
             self._teacher_columns = teacher - set(self._signature_columns)
             self._signature_columns += sorted(self._teacher_columns)
 
-    def _get_dataloader(self, *args: Any, is_training: bool = False, **kwargs: Any) -> DataLoader[Any]:
+    def _get_dataloader(
+        self,
+        dataset: Any,
+        description: str,
+        batch_size: int,
+        sampler_fn: Callable[[Any], Any] | None = None,
+        is_training: bool = False,
+        dataloader_key: str | None = None,
+    ) -> DataLoader[Any]:
         """Evaluate on masks that do not change with the epoch, where the collator draws masks."""
         training_collator = self.data_collator
         if not is_training and hasattr(training_collator, "for_evaluation"):
             self.data_collator = training_collator.for_evaluation()
         try:
-            return super()._get_dataloader(*args, is_training=is_training, **kwargs)
+            return super()._get_dataloader(dataset, description, batch_size, sampler_fn, is_training, dataloader_key)
         finally:
             self.data_collator = training_collator
 
     def _hp_search_setup(self, trial: Any) -> None:
         super()._hp_search_setup(trial)
+        _check_arguments(self.args, self._given_objective)
         self._bind()
 
     # ---- Logs, and their continuation after a resume ----------------------------------------------------------------
 
-    def _run_epoch(self, *, epoch: int, **kwargs: Any) -> None:
+    def _run_epoch(self, *, epoch: int, **kwargs: Any) -> None:  # type: ignore[override]  # called by keyword
         if self._unlogged is not None:
             self._restore_log_window(self._unlogged)
             self._unlogged = None
         if hasattr(self.data_collator, "set_epoch"):
             self.data_collator.set_epoch(epoch)
-        super()._run_epoch(epoch=epoch, **kwargs)
+        super()._run_epoch(epoch=epoch, **kwargs)  # type: ignore[no-untyped-call]
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         if self.control.should_log and self.state.global_step > self._globalstep_last_logged:
             steps = self.state.global_step - self._globalstep_last_logged
             means = (self.accelerator.reduce(self._log_window, "mean") / steps).tolist()
-            self._term_logs = {f"loss/{name}": mean for name, mean in zip(self.objective.terms, means, strict=True)}
-            self._term_logs |= self.objective.log_values(self._progress())
+            self._term_logs = {
+                f"loss/{name}": mean for name, mean in zip(self.distillation_objective.terms, means, strict=True)
+            }
+            self._term_logs |= self.distillation_objective.log_values(self._progress())
             self._log_window.zero_()
         super()._maybe_log_save_evaluate(*args, **kwargs)
 
@@ -278,10 +307,14 @@ class DistillationTrainer(Trainer):
         super()._save_checkpoint(model, trial)
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        epochs_and_steps = super()._init_training_state(*args, **kwargs)
         self._log_window.zero_()
+        self._unlogged = None
+        return super()._init_training_state(*args, **kwargs)
+
+    def _load_callback_state(self) -> None:
+        """Take our own entry out first: no callback will ask for it."""
         self._unlogged = self.state.stateful_callbacks.pop(LOG_WINDOW, None)
-        return epochs_and_steps
+        super()._load_callback_state()
 
     def _restore_log_window(self, unlogged: dict[str, Any]) -> None:
         """Continue the sums where the checkpoint left them, so that the next log equals an uninterrupted run's."""
@@ -294,34 +327,41 @@ class DistillationTrainer(Trainer):
     # ---- Evaluation -------------------------------------------------------------------------------------------------
 
     def evaluation_loop(
-        self, dataloader: DataLoader[Any], description: str, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
+        self,
+        dataloader: DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """`Trainer`'s loop, with losses that are sums over counts of the whole set."""
         self._evaluation = Tally()
         try:
             output = super().evaluation_loop(
-                dataloader, description, *args, metric_key_prefix=metric_key_prefix, **kwargs
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
             )
             means = self._evaluation.means(self.accelerator)
         finally:
             self._evaluation = None
-        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in self._metrics(means).items()})
-        return output
+        exact = {f"{metric_key_prefix}_{name}": value for name, value in self._metrics(means).items()}
+        return output._replace(metrics={**(output.metrics or {}), **exact})
 
     def _metrics(self, means: dict[str, float]) -> dict[str, float]:
         metrics = dict(means)
-        terms = [f"loss/{name}" for name in self.objective.terms]
+        terms = [f"loss/{name}" for name in self.distillation_objective.terms]
         if all(name in means for name in terms):
-            weights = self.objective.weights(self._progress()).values()
+            weights = self.distillation_objective.weights(self._progress()).values()
             metrics["loss"] = sum(weight * means[name] for name, weight in zip(terms, weights, strict=True))
-        if self.head.is_language_model and (label_loss := means.get(f"loss/{self._label_term}")) is not None:
+        is_own_loss = self.label_smoother is None and self.compute_loss_func is None
+        label_loss = means.get(f"loss/{self._label_term}")
+        if self.head.is_language_model and is_own_loss and label_loss is not None:
             metrics["perplexity"] = math.exp(min(label_loss, 700.0))
         return metrics
 
     @property
     def _label_term(self) -> str:
         """The name under which the labels' loss is reported."""
-        terms = self.objective.terms.items()
+        terms = self.distillation_objective.terms.items()
         return next((name for name, weighted in terms if isinstance(weighted.term, HardLabelTerm)), "labels")
 
     def _tally(
@@ -338,7 +378,7 @@ class DistillationTrainer(Trainer):
         if real_rows is not None:
             student, teacher, where, _ = self._compare(model, _first_rows(batch, max(real_rows, 1)), requires)
             signals = student, teacher, where
-            losses = self.objective(student, teacher, where, self._progress())
+            losses = self.distillation_objective(student, teacher, where, self._progress())
         student, teacher, where = signals
         named = {f"loss/{name}": loss for name, loss in losses.items()}
         if student.label_loss is not None:
@@ -355,16 +395,21 @@ class DistillationTrainer(Trainer):
         state = self.accelerator.gradient_state
         if self.accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
             return None
-        size = find_batch_size(batch)
-        return min(max(state.remainder - self.accelerator.process_index * size, 0), size)
+        size: int = find_batch_size(batch)
+        own: int = state.remainder - self.accelerator.process_index * size
+        return min(max(own, 0), size)
 
     def prediction_step(
-        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
     ) -> Any:
         """`Trainer`'s step, which also measures text without labels if the objective reads none."""
         if all(inputs.get(name) is not None for name in self.label_names):
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-        if self.objective.requires.labels:
+        if self.distillation_objective.requires.labels:
             return super().prediction_step(model, self._student_inputs(inputs), prediction_loss_only, ignore_keys)
         label_names, can_return_loss = self.label_names, self.can_return_loss
         self.label_names, self.can_return_loss = [], True

@@ -54,4 +54,5 @@ class DistillationTrainingArguments(TrainingArguments):
             )
         if faults:
             raise ConfigurationError("; ".join(faults) + ".")
-        super().__post_init__()
+        self.temperature, self.alpha = float(self.temperature), float(self.alpha)  # a search casts to their type
+        super().__post_init__()  # type: ignore[no-untyped-call]

@@ -26,7 +26,7 @@ class TermLoss(NamedTuple):
 
     total: Tensor
     """0-d, float32, with the graph to the student."""
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # nobody counts occurrences in this tuple
     """0-d, the units summed over."""
 
 

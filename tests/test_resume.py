@@ -81,7 +81,9 @@ def state_of(checkpoint: Path):
     optimizer = torch.load(checkpoint / "optimizer.pt", weights_only=True)["state"]
     return {
         "weights": load_file(checkpoint / "model.safetensors"),
-        "optimizer": {f"{index}.{key}": value for index, moments in optimizer.items() for key, value in moments.items()},
+        "optimizer": {
+            f"{index}.{key}": value for index, moments in optimizer.items() for key, value in moments.items()
+        },
         "scheduler": torch.load(checkpoint / "scheduler.pt", weights_only=True),
         "random": torch.load(checkpoint / "rng_state.pth", weights_only=False)["cpu"],
         "logs": json.loads((checkpoint / "trainer_state.json").read_text())["log_history"],

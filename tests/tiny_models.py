@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer, models
 from torch import Tensor
 from transformers import (
     BertConfig,
@@ -13,6 +14,7 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
+    PreTrainedTokenizerFast,
     set_seed,
 )
 
@@ -75,6 +77,12 @@ def rows_for(head: str, lengths: tuple[int, ...] = (3, 9, 4, 7, 5, 8, 6, 4)) -> 
             row["labels"] = tokens.tolist()
         rows.append(row)
     return rows
+
+
+def word_tokenizer(*words: str) -> PreTrainedTokenizerFast:
+    """A tokenizer whose ids count the words given; the first one stands for all others."""
+    model = models.WordLevel({word: index for index, word in enumerate(words)}, unk_token=words[0])
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model))
 
 
 class PaddingCollator:

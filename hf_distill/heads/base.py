@@ -39,9 +39,14 @@ class Head(ABC):
     def mask(self, batch: Batch) -> Tensor:
         """Bool `(…)`: the positions of `logits` at which student and teacher are compared."""
 
+    def labels(self, batch: Batch) -> dict[str, Any]:
+        """What a model is called with to compute its own loss."""
+        return {name: batch[name] for name in self.label_names if name in batch}
+
     def num_labels(self, batch: Batch) -> Tensor:
         """How many labels the model's own loss averages over, 0-d."""
-        return (batch["labels"] != IGNORED_LABEL).sum()
+        labels: Tensor = batch["labels"]
+        return (labels != IGNORED_LABEL).sum()
 
     def label_loss(self, outputs: Any, batch: Batch) -> Tensor:
         """The model's own loss, summed over its labels, 0-d.
@@ -79,7 +84,8 @@ def at_least_float32(tensor: Tensor) -> Tensor:
 
 def real_tokens(batch: Batch) -> Tensor:
     """Bool `(B, L)`: the tokens that are no padding."""
-    if (attention_mask := batch.get("attention_mask")) is not None:
+    attention_mask: Tensor | None = batch.get("attention_mask")
+    if attention_mask is not None and attention_mask.ndim == 2:
         return attention_mask.bool()
     inputs = batch["input_ids"] if batch.get("input_ids") is not None else batch["inputs_embeds"]
     return torch.ones(inputs.shape[:2], dtype=torch.bool, device=inputs.device)

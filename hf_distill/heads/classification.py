@@ -16,7 +16,8 @@ class SingleLabelHead(Head):
     auto_class = AutoModelForSequenceClassification
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
-        return outputs["logits"]
+        logits: Tensor = outputs["logits"]
+        return logits
 
     def mask(self, batch: Batch) -> Tensor:
         tensor = next(value for value in batch.values() if isinstance(value, Tensor) and value.ndim)
@@ -65,10 +66,11 @@ class TokenClassificationHead(Head):
     auto_class = AutoModelForTokenClassification
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
-        return outputs["logits"]
+        logits: Tensor = outputs["logits"]
+        return logits
 
     def mask(self, batch: Batch) -> Tensor:
-        labels = batch.get("labels")
+        labels: Tensor | None = batch.get("labels")
         return real_tokens(batch) if labels is None else labels != IGNORED_LABEL
 
 

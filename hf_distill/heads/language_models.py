@@ -20,36 +20,47 @@ class MaskedLMHead(Head):
     is_language_model = True
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
-        return outputs["logits"]
+        logits: Tensor = outputs["logits"]
+        return logits
 
     def mask(self, batch: Batch) -> Tensor:
-        labels = batch.get("labels")
+        labels: Tensor | None = batch.get("labels")
         return real_tokens(batch) if labels is None else labels != IGNORED_LABEL
 
 
 class CausalLMHead(Head):
     """Causal language models: logits `(B, L, V)`, where position t predicts token t + 1.
 
-    So position t counts if the label at t + 1 does, and the last position never does. Without labels, it counts if
-    both tokens are real, which are the positions that labels equal to the inputs would give. `shift_labels`, which
-    some collators make, are already aligned with the logits.
+    So position t counts if it is a real token and the label at t + 1 counts, and the last position never does. Without
+    labels, it counts if both tokens are real, which are the positions that labels equal to the inputs would give.
+    `shift_labels`, which some collators make, are already aligned with the logits.
+
+    Transformers also counts the first token of a row that is padded on the left, which it predicts from padding, so
+    that the loss changes with the padding. That label is left out here.
     """
 
     auto_class = AutoModelForCausalLM
     is_language_model = True
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
-        return outputs["logits"]
+        logits: Tensor = outputs["logits"]
+        return logits
 
     def mask(self, batch: Batch) -> Tensor:
-        if batch.get("shift_labels") is not None:
-            return batch["shift_labels"] != IGNORED_LABEL
-        if (labels := batch.get("labels")) is not None:
-            predicts = labels[:, 1:] != IGNORED_LABEL
-        else:
-            real = real_tokens(batch)
-            predicts = real[:, 1:] & real[:, :-1]
-        return torch.nn.functional.pad(predicts, (0, 1), value=False)
+        shift_labels: Tensor | None = batch.get("shift_labels")
+        if shift_labels is not None:
+            return shift_labels != IGNORED_LABEL
+        real = real_tokens(batch)
+        labels: Tensor | None = batch.get("labels")
+        predicted = real if labels is None else labels != IGNORED_LABEL
+        return torch.nn.functional.pad(predicted[:, 1:] & real[:, :-1], (0, 1), value=False)
+
+    def labels(self, batch: Batch) -> dict[str, Any]:
+        labels = super().labels(batch)
+        if labels and batch.get("shift_labels") is None:
+            is_predicted = torch.nn.functional.pad(real_tokens(batch)[:, :-1], (1, 0), value=True)
+            labels["labels"] = labels["labels"].masked_fill(~is_predicted, IGNORED_LABEL)
+        return labels
 
     def num_labels(self, batch: Batch) -> Tensor:
         return self.mask(batch).sum()

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from torch import nn
 from transformers import PreTrainedModel
+from transformers.trainer_utils import unwrap_peft_model
 
 from hf_distill.errors import UnsupportedModelError
 from hf_distill.heads.base import Head
@@ -20,21 +22,21 @@ HEADS: tuple[type[Head], ...] = (
     SingleLabelHead,
     TokenClassificationHead,
     QuestionAnsweringHead,
-    CausalLMHead,
     MaskedLMHead,
+    CausalLMHead,
 )
-"""The kinds of head, in the order in which they are tried."""
+"""The kinds of head, in the order in which they are tried (XLM's is masked and causal, and shifts no labels)."""
 
 
-def head_of(model: PreTrainedModel) -> Head:
+def head_of(model: nn.Module) -> Head:
     """The head of a model, from the Auto class that its class, or a parent of it, belongs to.
 
     Raises:
         UnsupportedModelError: if no head that we know fits.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model  # a PEFT model wraps its base
+    base = unwrap_peft_model(model)
     names = {parent.__name__ for parent in type(base).__mro__}
-    if not base.config.is_encoder_decoder:
+    if isinstance(base, PreTrainedModel) and not base.config.is_encoder_decoder:
         for head in HEADS:
             if names & _class_names(head.auto_class):
                 return _sequence_head(base.config) if head is SingleLabelHead else head()

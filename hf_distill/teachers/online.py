@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from torch.distributed.fsdp import fully_shard
 from transformers import PreTrainedModel
+from transformers.trainer_utils import unwrap_peft_model
 
 from hf_distill.errors import MissingInputError, UntrainedTeacherError
 from hf_distill.heads import Head
@@ -25,7 +26,7 @@ class OnlineTeacher(Teacher):
         model: the teacher. It is frozen and put in eval mode in place.
         head: how to read its outputs; the student's own, since only outputs of one kind can be compared.
 
-    Its answers are computed under `torch.inference_mode`, in the teacher's own dtype or the Trainer's mixed precision.
+    Its answers are computed without gradient, in the teacher's own dtype or the Trainer's mixed precision.
     """
 
     def __init__(self, model: PreTrainedModel, head: Head) -> None:
@@ -33,9 +34,7 @@ class OnlineTeacher(Teacher):
         self.head = head
         self.device = model.device
         self._autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
-        self._sharded = False
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model
-        parameters = inspect.signature(base.forward).parameters
+        parameters = inspect.signature(unwrap_peft_model(model).forward).parameters
         names = {name for name, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD}
         self._input_names = frozenset(names - {*head.label_names, "labels"})
         self._constants = {"use_cache": False} if "use_cache" in names else {}
@@ -82,7 +81,6 @@ class OnlineTeacher(Teacher):
             if type(module).__name__ in blocks:
                 fully_shard(module)
         fully_shard(self.model)
-        self._sharded = True
 
     def signals(self, batch: Batch) -> Signals:
         """What the teacher says about a batch.
@@ -93,15 +91,13 @@ class OnlineTeacher(Teacher):
         inputs = {name: batch[name] for name in self._input_names if batch.get(name) is not None}
         if self.model.main_input_name not in inputs and "inputs_embeds" not in inputs:
             raise MissingInputError(
-                f"the teacher {type(self.model).__name__} reads {self.model.main_input_name!r}, and the batch has only "
-                f"{sorted(batch)}. Add that column to the data set (columns that only the teacher takes are kept), or "
-                "choose a teacher that reads the student's inputs."
+                f"the teacher {type(self.model).__name__} reads {self.model.main_input_name!r}, and the batch has "
+                f"only {sorted(batch)}. Add that column to the data set (columns that only the teacher takes are "
+                "kept), or choose a teacher that reads the student's inputs."
             )
-        if self.model.training:
-            self.model.eval()
-        # FSDP2 gathers parameters into tensors that later calls write to, which inference tensors forbid.
-        without_gradient = torch.no_grad() if self._sharded else torch.inference_mode()
-        with without_gradient, self._autocast():
+        self.model.eval()  # a callback may have put it, or a part of it, in train mode
+        # Not inference_mode: its tensors cannot be saved for the backward pass of a term, nor written to by FSDP2.
+        with torch.no_grad(), self._autocast():
             outputs = self.model(**inputs, **self._constants)
             if getattr(self.model, "hf_device_map", None) is not None:
                 outputs = send_to_device(outputs, self.device)

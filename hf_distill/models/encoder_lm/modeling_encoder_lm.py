@@ -188,14 +188,16 @@ class EncoderLMLayer(GradientCheckpointingLayer):
         return hidden_states
 
     def _feed_forward(self, hidden_states: Tensor) -> Tensor:
-        return apply_chunking_to_forward(lambda chunk: self.mlp(chunk), self.chunk_size_feed_forward, 1, hidden_states)
+        return apply_chunking_to_forward(self._feed_forward_chunk, self.chunk_size_feed_forward, 1, hidden_states)
+
+    def _feed_forward_chunk(self, hidden_states: Tensor) -> Tensor:
+        return cast(Tensor, self.mlp(hidden_states))
 
 
 class EncoderLMPreTrainedModel(PreTrainedModel):
     """What all encoder language models share: loading, saving, initialisation and what they support."""
 
     config: EncoderLMConfig
-    config_class = EncoderLMConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _no_split_modules = ["EncoderLMLayer"]  # noqa: RUF012 (this and the next as in PreTrainedModel)

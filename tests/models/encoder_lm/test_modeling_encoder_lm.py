@@ -6,9 +6,16 @@ import shutil
 import pytest
 import torch
 from torch import nn
+from transformers import AttentionInterface
 from transformers.activations import ACT2FN
 
-from hf_distill.models.encoder_lm import EncoderLMForCausalLM, EncoderLMForMaskedLM, EncoderLMModel
+from hf_distill.models.encoder_lm import (
+    EncoderLMForCausalLM,
+    EncoderLMForMaskedLM,
+    EncoderLMForSequenceClassification,
+    EncoderLMForTokenClassification,
+    EncoderLMModel,
+)
 from hf_distill.models.encoder_lm.modeling_encoder_lm import sinusoidal_positions
 from tests.models.encoder_lm.tiny_encoders import (
     HEADS,
@@ -20,6 +27,7 @@ from tests.models.encoder_lm.tiny_encoders import (
     random_tokens,
     sinusoids_in_loops,
     tiny,
+    tiny_config,
 )
 
 
@@ -278,6 +286,34 @@ def test_packed_rows_do_not_see_each_other():
     packed = output(model, input_ids=tokens, position_ids=torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4]]), use_cache=False)
     alone = [output(model, input_ids=part) for part in (tokens[:, :4], tokens[:, 4:])]
     assert torch.allclose(packed, torch.cat(alone, dim=1), atol=1e-5)
+
+
+@pytest.mark.parametrize("is_decoder", [False, True], ids=["bidirectional", "causal"])
+def test_an_attention_of_ones_own(is_decoder):
+    """It gets what flash attention reads: causality from the module, and packed rows, where the mask has them too."""
+    calls = []
+
+    def attend(module, queries, keys, values, mask, **options):
+        calls.append((module.layer_idx, module.is_causal, mask, options["scaling"], options["position_ids"]))
+        return torch.zeros_like(queries).transpose(1, 2), None
+
+    AttentionInterface.register("written_down", attend)
+    model = tiny(is_decoder=is_decoder, attn_implementation="written_down")
+    packed = torch.tensor([[0, 1, 0, 1, 2]])
+    model(random_tokens(1, 5), position_ids=packed)
+    assert calls == [(layer, is_decoder, None, 0.5, packed if is_decoder else None) for layer in range(2)]
+
+
+@pytest.mark.parametrize("model_class", [EncoderLMForSequenceClassification, EncoderLMForTokenClassification])
+def test_dropout_of_a_classifier(model_class):
+    own = model_class(tiny_config(hidden_dropout_prob=0.25, classifier_dropout=0.75))
+    assert own.dropout.p == 0.75
+    assert own.model.dropout.p == own.model.layers[0].dropout.p == 0.25
+    assert model_class(tiny_config(hidden_dropout_prob=0.25)).dropout.p == 0.25
+    assert model_class(tiny_config(hidden_dropout_prob=0.25, classifier_dropout=0.0)).dropout.p == 0.0
+    always = tiny(model_class, **NO_DROPOUT, classifier_dropout=1.0).train()
+    found = output(always, input_ids=random_tokens(2, 4))
+    assert torch.equal(found, always.classifier.bias.expand_as(found))
 
 
 def test_dropout_is_off_in_evaluation_only():

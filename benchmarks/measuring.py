@@ -1,0 +1,55 @@
+"""What every benchmark needs: rounds in turn, and a record of where and when."""
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Callable
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+RESULTS = Path(__file__).with_name("results")
+
+
+def in_turn(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Run all contenders once per round, A B C A B C …, so that a machine that drifts does so for all of them."""
+    figures: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, contender in contenders.items():
+            figures[name].append(contender())
+    return figures
+
+
+def ratio(figures: dict[str, list[float]], numerator: str, denominator: str) -> float:
+    """The median over rounds of one contender's figure over another's in the same round."""
+    return statistics.median(a / b for a, b in zip(figures[numerator], figures[denominator], strict=True))
+
+
+def difference(figures: dict[str, list[float]], minuend: str, subtrahend: str) -> float:
+    """The median over rounds of one contender's figure minus another's in the same round."""
+    return statistics.median(a - b for a, b in zip(figures[minuend], figures[subtrahend], strict=True))
+
+
+def circumstances() -> dict[str, Any]:
+    """Hardware, versions and date."""
+    packages = ("torch", "transformers", "accelerate", "hf_distill")
+    return {
+        "date": date.today().isoformat(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+    }
+
+
+def save(name: str, results: dict[str, Any], table: str) -> None:
+    """Write `results/<name>.json` and `.md`, and print the table."""
+    RESULTS.mkdir(exist_ok=True)
+    where = circumstances()
+    (RESULTS / f"{name}.json").write_text(json.dumps({"circumstances": where, **results}, indent=2) + "\n")
+    caption = ", ".join(f"{key} {value}" for key, value in where.items())
+    (RESULTS / f"{name}.md").write_text(f"{table}\n\nMeasured by `benchmarks/{name}.py`: {caption}.\n")
+    print(f"{table}\n\n{caption}")

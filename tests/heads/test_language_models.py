@@ -1,0 +1,64 @@
+"""Heads that choose a token."""
+
+import pytest
+import torch
+
+from hf_distill.heads import CausalLMHead, MaskedLMHead
+from hf_distill.types import Unit
+
+
+TOKENS = torch.ones(2, 4, dtype=torch.long)
+RIGHT = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+LEFT = RIGHT.flip(1)
+
+
+def test_masked_tokens_are_compared():
+    labels = torch.tensor([[-100, 7, -100, 3], [-100, -100, -100, -100]])
+    where = MaskedLMHead().positions({"input_ids": TOKENS, "attention_mask": RIGHT, "labels": labels})
+    assert torch.equal(where.mask, labels != -100)
+    assert where.counts == {Unit.LABEL: 2, Unit.POSITION: 2}
+
+
+def test_text_without_masks_is_compared_at_real_tokens():
+    assert torch.equal(MaskedLMHead().mask({"input_ids": TOKENS, "attention_mask": LEFT}), LEFT.bool())
+
+
+def test_causal_positions_count_if_the_next_token_does():
+    labels = torch.tensor([[5, -100, 6, 7], [8, 9, -100, -100]])
+    where = CausalLMHead().positions({"input_ids": TOKENS, "labels": labels})
+    assert where.mask.tolist() == [[False, True, True, False], [True, False, False, False]]
+    assert where.counts == {Unit.LABEL: 3, Unit.POSITION: 3}
+
+
+@pytest.mark.parametrize("padding", [RIGHT, LEFT], ids=["right", "left"])
+def test_causal_positions_predict_a_real_token_from_a_real_token(padding):
+    """With and without labels. Padding on the left does not predict the first token."""
+    batch = {"input_ids": TOKENS, "attention_mask": padding}
+    real = padding.bool().tolist()
+    expected = [[t < 3 and real[row][t] and real[row][t + 1] for t in range(4)] for row in range(2)]
+    assert CausalLMHead().mask(batch).tolist() == expected
+    assert CausalLMHead().mask({**batch, "labels": TOKENS.masked_fill(padding == 0, -100)}).tolist() == expected
+
+
+def test_the_label_that_padding_would_predict_is_left_out():
+    labels = torch.tensor([[5, 6, 7, 8], [-100, -100, 9, 4]])
+    given = CausalLMHead().labels({"input_ids": TOKENS, "attention_mask": LEFT, "labels": labels})
+    assert given["labels"].tolist() == [[5, 6, 7, 8], [-100, -100, -100, 4]]
+    assert labels[1, 2] == 9
+    shifted = {"input_ids": TOKENS, "attention_mask": LEFT, "labels": labels, "shift_labels": labels}
+    assert CausalLMHead().labels(shifted)["labels"] is labels
+    assert CausalLMHead().labels({"input_ids": TOKENS}) == {}
+
+
+def test_labels_that_are_already_shifted():
+    shifted = torch.tensor([[-100, 6, 7, 8], [9, -100, -100, -100]])
+    where = CausalLMHead().positions({"input_ids": TOKENS, "labels": TOKENS, "shift_labels": shifted})
+    assert torch.equal(where.mask, shifted != -100)
+    assert where.counts == {Unit.LABEL: 4, Unit.POSITION: 4}
+
+
+@pytest.mark.parametrize("head", [CausalLMHead(), MaskedLMHead()])
+def test_logits_are_as_the_model_gives_them(head):
+    logits = torch.randn(2, 4, 6)
+    assert head.logits({"logits": logits}, {}) is logits
+    assert head.is_language_model

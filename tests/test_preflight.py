@@ -1,0 +1,158 @@
+"""What would go silently wrong is said before the first step."""
+
+import copy
+
+import pytest
+import torch
+from transformers import BertForMaskedLM
+
+from hf_distill import Objective, preflight, recipes
+from hf_distill.errors import (
+    ClassMismatchError,
+    ConfigurationError,
+    EmptyDatasetError,
+    MissingInputError,
+    MissingTeacherError,
+    UnsupportedModelError,
+    VocabularyMismatchError,
+)
+from hf_distill.heads import CausalLMHead, QuestionAnsweringHead, SingleLabelHead, head_of
+from hf_distill.terms import HardLabelTerm
+from tests.tiny_models import HEADS, bert, llama, model_for, word_tokenizer
+
+
+def check(student, teacher):
+    preflight.check_models(student, teacher, head_of(student), head_of(teacher))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_good_pair_passes(head):
+    student, teacher = model_for(head, 1), model_for(head, 2)
+    preflight.check_apart(student, teacher)
+    check(student, teacher)
+
+
+def test_one_object_for_both():
+    model = bert(num_labels=3)
+    with pytest.raises(MissingTeacherError, match=r"are the same BertForSequenceClassification object.*deepcopy"):
+        preflight.check_apart(model, model)
+    preflight.check_apart(model, copy.deepcopy(model))
+
+
+def test_shared_parameters():
+    student, teacher = bert(num_labels=3), bert(layers=2, num_labels=3)
+    student.bert.embeddings = teacher.bert.embeddings
+    with pytest.raises(
+        MissingTeacherError, match=r"shares 5 parameters with the teacher \(first: 'bert\.embeddings\..*deepcopy"
+    ):
+        preflight.check_apart(student, teacher)
+    student.bert.embeddings.requires_grad_(False)
+    preflight.check_apart(student, teacher)
+
+
+def test_heads_of_different_kinds():
+    with pytest.raises(
+        UnsupportedModelError,
+        match=r"BertForSequenceClassification has a SingleLabelHead and the teacher BertForTokenClassification a "
+        r"TokenClassificationHead, .* Load the teacher with AutoModelForSequenceClassification",
+    ):
+        check(model_for("single_label", 1), model_for("tokens", 2))
+
+
+def test_problems_of_different_kinds():
+    with pytest.raises(
+        UnsupportedModelError, match=r"a SingleLabelHead and the teacher .* a MultiLabelHead.*one `problem_type`"
+    ):
+        check(model_for("single_label", 1), model_for("multi_label", 2))
+
+
+@pytest.mark.parametrize("student, teacher", [(3, 5), (1, 3), (2, 1)])
+def test_different_numbers_of_classes(student, teacher):
+    """Also where Transformers makes a regression of the one class."""
+    with pytest.raises(
+        ClassMismatchError, match=rf"student has {student} classes and the teacher {teacher}\. .* num_labels={teacher}"
+    ):
+        check(bert(num_labels=student), bert(layers=2, num_labels=teacher))
+
+
+def test_classes_in_another_order():
+    student = bert(id2label={0: "sad", 1: "happy", 2: "angry"})
+    teacher = bert(layers=2, id2label={0: "sad", 1: "angry", 2: "happy"})
+    with pytest.raises(ClassMismatchError, match=r"class 1 is 'happy' for the student and 'angry' for the teacher"):
+        check(student, teacher)
+
+
+@pytest.mark.parametrize("names", [None, {0: "SAD", 1: "Happy", 2: "angry"}])
+def test_class_names_that_say_the_same_or_nothing(names):
+    student = bert(id2label={0: "sad", 1: "happy", 2: "angry"})
+    teacher = bert(layers=2, num_labels=3, **({"id2label": names} if names else {}))
+    check(student, teacher)
+    check(teacher, student)
+
+
+def test_answers_have_no_classes_to_compare():
+    student, teacher = model_for("answers", 1), model_for("answers", 2)
+    student.config.id2label = {0: "from", 1: "to"}
+    teacher.config.id2label = {0: "start", 1: "end"}
+    check(student, teacher)
+
+
+@pytest.mark.parametrize("build", [llama, lambda **config: bert(BertForMaskedLM, **config)], ids=["causal", "masked"])
+def test_different_vocabulary_sizes(build):
+    student, teacher = build(), build(layers=2)
+    teacher.config.vocab_size = 48
+    with pytest.raises(VocabularyMismatchError, match=r"student has vocab_size 40 and the teacher 48"):
+        check(student, teacher)
+
+
+def test_a_module_without_configuration_is_taken_as_it_is():
+    preflight.check_models(torch.nn.Linear(2, 3), bert(num_labels=3), SingleLabelHead(), None)
+
+
+def test_vocabularies_of_equal_size():
+    with pytest.raises(
+        VocabularyMismatchError,
+        match=r"have 4 and 4 tokens, and 2 token ids .* id 1 is 'cat' for the student and 'dog' for the teacher",
+    ):
+        preflight.check_vocabularies(word_tokenizer("?", "cat", "dog", "."), word_tokenizer("?", "dog", "cat", "."))
+
+
+def test_vocabularies_of_different_size():
+    with pytest.raises(VocabularyMismatchError, match=r"have 3 and 2 tokens, and 1 .* id 2 is 'dog' .* and None for"):
+        preflight.check_vocabularies(word_tokenizer("?", "cat", "dog"), word_tokenizer("?", "cat"))
+
+
+def test_vocabularies_that_agree():
+    preflight.check_vocabularies(word_tokenizer("?", "cat"), word_tokenizer("?", "cat"))
+
+
+def test_empty_data_sets():
+    rows = [{"input_ids": [1]}]
+    preflight.check_datasets({"train_dataset": rows, "eval_dataset": None})
+    with pytest.raises(EmptyDatasetError, match=r"`train_dataset` has 0 rows"):
+        preflight.check_datasets({"train_dataset": [], "eval_dataset": rows})
+    preflight.check_datasets({"train_dataset": (row for row in rows)})
+
+
+def test_a_batch_without_labels():
+    batch = {"input_ids": torch.ones(1, 2), "start_positions": torch.zeros(1)}
+    with pytest.raises(
+        MissingInputError,
+        match=r"\(labels, soft\), and the batch lacks \['end_positions'\]: it has only \['input_ids', 'start_pos"
+        r"itions'\]\. .*`alpha=0`",
+    ):
+        preflight.check_batch(batch, QuestionAnsweringHead(), recipes.hinton())
+    preflight.check_batch(batch, QuestionAnsweringHead(), recipes.hinton(alpha=0))
+    preflight.check_batch({**batch, "labels": torch.zeros(1, 2)}, CausalLMHead(), recipes.hinton())
+
+
+def test_labels_that_are_no_class_indices():
+    """Transformers would quietly make a multi-label problem of it, whose soft targets are not a softmax."""
+    batch = {"input_ids": torch.ones(2, 2), "labels": torch.zeros(2, 3)}
+    objective = Objective({"labels": (1.0, HardLabelTerm())})
+    with pytest.raises(
+        ConfigurationError, match=r"`labels` are torch\.float32 of shape \(2, 3\), not class indices\. .*problem_type"
+    ):
+        preflight.check_batch(batch, SingleLabelHead(), objective)
+    for head in ("multi_label", "regression"):
+        preflight.check_batch(batch, head_of(model_for(head, 1)), objective)

@@ -1,0 +1,58 @@
+"""Means over a whole set."""
+
+import math
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from hf_distill.tally import Tally
+from hf_distill.types import TermLoss
+
+
+def batch(total, count, dtype=torch.float32):
+    return TermLoss(torch.tensor(total, dtype=dtype), torch.tensor(count))
+
+
+@pytest.fixture(scope="module")
+def accelerator():
+    return Accelerator(cpu=True)
+
+
+def test_is_the_sum_over_the_count_and_not_the_mean_of_means(accelerator):
+    tally = Tally()
+    tally.add({"loss": batch(8.0, 2)})
+    tally.add({"loss": batch(1.0, 8)})
+    assert tally.means(accelerator) == {"loss": 0.9}
+    assert (8 / 2 + 1 / 8) / 2 != 0.9
+
+
+def test_names_that_only_some_batches_have(accelerator):
+    tally = Tally()
+    tally.add({"a": batch(1.0, 1)})
+    tally.add({"a": batch(3.0, 1), "b": batch(5.0, 2)})
+    assert tally.means(accelerator) == {"a": 2.0, "b": 2.5}
+
+
+def test_many_small_values_after_a_large_one_are_not_lost(accelerator):
+    """In float32 each of them would be rounded away."""
+    tally = Tally()
+    tally.add({"loss": batch(2.0**24, 0)})
+    for _ in range(100):
+        tally.add({"loss": batch(1.0, 1)})
+    assert tally.means(accelerator) == {"loss": (2.0**24 + 100) / 100}
+
+
+def test_nothing_counted_is_nan_and_nothing_added_is_empty(accelerator):
+    tally = Tally()
+    assert tally.means(accelerator) == {}
+    tally.add({"loss": batch(0.0, 0)})
+    assert math.isnan(tally.means(accelerator)["loss"])
+
+
+def test_keeps_no_graph(accelerator):
+    weight = torch.ones((), requires_grad=True)
+    tally = Tally()
+    tally.add({"loss": TermLoss(weight * 2, torch.tensor(1))})
+    assert tally.means(accelerator) == {"loss": 2.0}
+    assert not any(total.requires_grad for total in tally._sums.values())
