@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 
 RESULTS = Path(__file__).with_name("results")
 
@@ -40,6 +42,7 @@ def circumstances() -> dict[str, Any]:
         "date": date.today().isoformat(),
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         **{package: version(package) for package in packages},
     }

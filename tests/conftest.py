@@ -26,6 +26,8 @@ from tests.house.network_guard import forbidden_network  # noqa: E402
 
 torch.set_num_threads(1)
 
+collect_ignore_glob = ["house/doc_preludes/*"]  # run by test_docs.py in a folder of their own, not on import
+
 
 def pytest_addoption(parser):
     parser.addoption(

@@ -1,24 +1,26 @@
 """However a batch is split, padded or recomputed, the gradient is the one of the formula."""
 
-import os
-import subprocess
-import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import TrainingArguments
 
 from tests.gradients import ALPHA, TEMPERATURE, recorded_run, relative_difference
+from tests.processes import run_two_processes
 from tests.reference import reference_gradients, reference_means
 from tests.tiny_models import HEADS, model_for, rows_for
 
 
+NAMES = {field.name for field in fields(TrainingArguments)}
+CHECKPOINTING = "activation_checkpointing" if "activation_checkpointing" in NAMES else "gradient_checkpointing"
 SPLITS = {
     "one batch of 8": {"batch_size": 8},
     "4 batches of 2": {"batch_size": 2, "accumulation": 4},
     "8 batches of 1": {"batch_size": 1, "accumulation": 8},
     "padded further": {"batch_size": 8, "extra_padding": 5},
-    "checkpointed": {"batch_size": 4, "accumulation": 2, "activation_checkpointing": True},
+    "checkpointed": {"batch_size": 4, "accumulation": 2, CHECKPOINTING: True},
 }
 
 
@@ -72,16 +74,7 @@ def test_compiled_gradient_equals_the_reference(tmp_path, head):
 @pytest.mark.parametrize("batch_size, accumulation", [(4, 1), (1, 4)])
 def test_two_processes_equal_the_reference(tmp_path, head, batch_size, accumulation):
     """Two gloo processes. Rank 1 of the masked rows sees micro-batches without a single label."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    script = Path(__file__).with_name("two_processes.py")
-    run = subprocess.run(
-        [*command, str(script), str(tmp_path), head, str(batch_size), str(accumulation)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
+    run_two_processes(Path(__file__).with_name("two_processes.py"), tmp_path, head, batch_size, accumulation)
     models = model_for(head, 1).double().eval(), model_for(head, 2).double().eval()
     means = reference_means(*models, head, rows_for(head)[:5], TEMPERATURE)
     for rank in range(2):

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+import transformers
+from packaging import version
 
 from hf_distill.models.encoder_lm import EncoderLMForCausalLM, EncoderLMModel
 from tests.models.encoder_lm.tiny_encoders import HEADS, output, padded, random_tokens, tiny
@@ -27,6 +29,9 @@ def test_hidden_states(model_class, pre_norm):
         assert torch.equal(states[index + 1], base.layers[index](states[index], attention_mask=mask))
 
 
+@pytest.mark.skipif(
+    version.parse(transformers.__version__) < version.parse("5.21"), reason="Transformers 5.21 brought chosen layers"
+)
 def test_chosen_hidden_states():
     model = tiny(num_hidden_layers=LAYERS)
     tokens = random_tokens(2, 5)

@@ -1,0 +1,19 @@
+"""Scripts run by two gloo processes on this machine."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def run_two_processes(script: Path, *arguments: object) -> None:
+    """Run the script on two processes, and fail with what they wrote if one of them does."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    run = subprocess.run(
+        [*command, str(script), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
