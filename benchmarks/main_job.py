@@ -65,7 +65,9 @@ def main() -> None:
         lines.append(
             f"| {name} | {rows[0]['parameters']:,} | {seeds} | {perplexity:.2f} | {agreement:.1%} | {speed:,.0f} |"
         )
-    lines.append(f"\nMean perplexity by learning rate, the best of each model above, {job.student_steps} steps each:\n")
+    lines.append(
+        f"\nMean perplexity by learning rate, the best of each model above, {job.student_steps} steps each:\n"
+    )
     lines.append(f"| model | {' | '.join(f'{rate:g}' for rate in arguments.learning_rates)} |")
     lines.append("|---" * (1 + len(arguments.learning_rates)) + "|")
     lines += [f"| {name} | {' | '.join(f'{mean:.2f}' for mean in means[name].values())} |" for name in models]
