@@ -24,6 +24,28 @@ def load_example() -> Any:
     return example
 
 
+def table(results: dict[str, Any]) -> str:
+    """Both students at their best learning rate, and the mean at every rate."""
+    runs, rates = results["runs"], list(results["runs"]["student"])
+    means = {
+        name: {rate: statistics.mean(row["perplexity"] for row in runs[name][rate]) for rate in rates} for name in runs
+    }
+    best = {name: runs[name][min(rates, key=means[name].__getitem__)] for name in runs}
+    lines = [
+        "| model | parameters | validation perplexity, seed by seed | mean | agreement with the teacher |",
+        "|---|---|---|---|---|",
+    ]
+    for name, rows in {"teacher": [results["teacher"]], **best}.items():
+        seeds = ", ".join(f"{row['perplexity']:.2f}" for row in rows)
+        perplexity, agreement = (statistics.mean(row[key] for row in rows) for key in ("perplexity", "agreement"))
+        lines.append(f"| {name} | {rows[0]['parameters']:,} | {seeds} | {perplexity:.2f} | {agreement:.1%} |")
+    lines.append(f"\nMean perplexity after {results['student_steps']} steps at each learning rate:\n")
+    lines.append(f"| model | {' | '.join(f'{float(rate):g}' for rate in rates)} |")
+    lines.append("|---" * (1 + len(rates)) + "|")
+    lines += [f"| {name} | {' | '.join(f'{mean:.2f}' for mean in means[name].values())} |" for name in runs]
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -42,36 +64,12 @@ def main() -> None:
         work.fit(name, student, job.student_steps, learning_rate, seed, teacher if name == "distilled" else None)
         return {"seed": seed, "learning_rate": learning_rate, **work.measure(name, student, teacher)}
 
-    models = ("student", "distilled")
     runs = {
         name: {rate: [trained(name, seed, rate) for seed in arguments.seeds] for rate in arguments.learning_rates}
-        for name in models
+        for name in ("student", "distilled")
     }
-    means = {
-        name: {rate: statistics.mean(row["perplexity"] for row in rows) for rate, rows in runs[name].items()}
-        for name in models
-    }
-    best = {name: min(means[name], key=lambda rate, name=name: means[name][rate]) for name in models}
-
-    lines = [
-        "| model | parameters | perplexity by seed | mean | agreement with the teacher | tokens/s |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, rows in {"teacher": [teacher_row], **{name: runs[name][best[name]] for name in models}}.items():
-        seeds = ", ".join(f"{row['perplexity']:.2f}" for row in rows)
-        perplexity, agreement, speed = (
-            statistics.mean(row[key] for row in rows) for key in ("perplexity", "agreement", "tokens_per_second")
-        )
-        lines.append(
-            f"| {name} | {rows[0]['parameters']:,} | {seeds} | {perplexity:.2f} | {agreement:.1%} | {speed:,.0f} |"
-        )
-    lines.append(
-        f"\nMean perplexity by learning rate, the best of each model above, {job.student_steps} steps each:\n"
-    )
-    lines.append(f"| model | {' | '.join(f'{rate:g}' for rate in arguments.learning_rates)} |")
-    lines.append("|---" * (1 + len(arguments.learning_rates)) + "|")
-    lines += [f"| {name} | {' | '.join(f'{mean:.2f}' for mean in means[name].values())} |" for name in models]
-    save("main_job", {"teacher": teacher_row, "runs": runs}, "\n".join(lines))
+    results = {"student_steps": job.student_steps, "teacher": teacher_row, "runs": runs}
+    save("main_job", results, table(results))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hf_distill import errors, functional, heads, recipes, schedules, teachers, terms, types
     from hf_distill.data_collator import DataCollatorForRowSeededMasking
     from hf_distill.heads import Head, head_of
+    from hf_distill.invariances import InvarianceReport, check_invariances
     from hf_distill.models.encoder_lm import (
         EncoderLMConfig,
         EncoderLMForCausalLM,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         EncoderLMModel,
     )
     from hf_distill.objective import Objective
+    from hf_distill.rehearsal import PreflightReport, preflight_report
     from hf_distill.schedules import Constant, Cosine, Linear
     from hf_distill.teachers import OnlineTeacher, Teacher
     from hf_distill.terms import HardLabelTerm, SoftTargetTerm, Term
@@ -46,18 +48,22 @@ __all__ = [
     "EncoderLMModel",
     "HardLabelTerm",
     "Head",
+    "InvarianceReport",
     "Linear",
     "Objective",
     "OnlineTeacher",
+    "PreflightReport",
     "SoftTargetTerm",
     "Teacher",
     "Term",
     "__version__",
+    "check_invariances",
     "errors",
     "functional",
     "head_of",
     "heads",
     "models",
+    "preflight_report",
     "recipes",
     "schedules",
     "teachers",
@@ -68,7 +74,9 @@ __all__ = [
 _HOMES = {
     "data_collator": ("DataCollatorForRowSeededMasking",),
     "heads": ("Head", "head_of"),
+    "invariances": ("InvarianceReport", "check_invariances"),
     "objective": ("Objective",),
+    "rehearsal": ("PreflightReport", "preflight_report"),
     "schedules": ("Constant", "Cosine", "Linear"),
     "teachers": ("OnlineTeacher", "Teacher"),
     "terms": ("HardLabelTerm", "SoftTargetTerm", "Term"),

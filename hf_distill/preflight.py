@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sized
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import unwrap_peft_model
+from transformers.utils import logging
 
 from hf_distill.errors import (
-    ClassMismatchError,
     ConfigurationError,
     EmptyDatasetError,
     MissingInputError,
@@ -16,9 +16,14 @@ from hf_distill.errors import (
     UnsupportedModelError,
     VocabularyMismatchError,
 )
-from hf_distill.heads import Head, QuestionAnsweringHead, SingleLabelHead
+from hf_distill.heads import Head, RegressionHead, SingleLabelHead
+from hf_distill.heads.alignment import Alignment, check_number_of_classes, class_alignment, vocabulary_alignment
 from hf_distill.objective import Objective
+from hf_distill.teachers import OnlineTeacher
 from hf_distill.types import Batch
+
+
+logger = logging.get_logger(__name__)
 
 
 def check_apart(student: nn.Module, teacher: nn.Module) -> None:
@@ -43,22 +48,21 @@ def check_apart(student: nn.Module, teacher: nn.Module) -> None:
 
 
 def check_models(student: nn.Module, teacher: PreTrainedModel, head: Head, teacher_head: Head | None) -> None:
-    """The outputs of student and teacher mean the same.
+    """Student and teacher have heads of one kind.
 
     Args:
         teacher_head: the teacher's own head; None if it is one that we do not know.
 
     Raises:
         UnsupportedModelError: if their heads are of different kinds.
-        VocabularyMismatchError, ClassMismatchError: if they choose from different numbers of tokens or classes, or
-            name their classes differently.
+        ClassMismatchError: if that is because one has a single class, which makes it a regression.
     """
     student, teacher = unwrap_peft_model(student), unwrap_peft_model(teacher)
     if not isinstance(student, PreTrainedModel):
         return  # a module without configuration, of which only its `head` is known
     if teacher_head is not None and type(teacher_head) is not type(head):
         if teacher_head.auto_class is head.auto_class:
-            _check_number_of_classes(student, teacher)
+            check_number_of_classes(student.config, teacher.config)
             remedy = (
                 f"Both are {head.auto_class.__name__}: give both configurations one `problem_type` and `num_labels`"
             )
@@ -68,60 +72,86 @@ def check_models(student: nn.Module, teacher: PreTrainedModel, head: Head, teach
             f"the student {type(student).__name__} has a {type(head).__name__} and the teacher "
             f"{type(teacher).__name__} a {type(teacher_head).__name__}, so their outputs are not comparable. {remedy}."
         )
+
+
+def alignment(
+    student: nn.Module,
+    teacher: PreTrainedModel,
+    head: Head,
+    student_tokenizer: PreTrainedTokenizerBase | None = None,
+    teacher_tokenizer: PreTrainedTokenizerBase | None = None,
+) -> Alignment:
+    """What makes the class scores of student and teacher comparable.
+
+    Raises:
+        ClassMismatchError: as `class_alignment`.
+        VocabularyMismatchError: as `check_vocabularies` and `vocabulary_alignment`.
+    """
+    if student_tokenizer is not None and teacher_tokenizer is not None:
+        check_vocabularies(student_tokenizer, teacher_tokenizer)
+    student, teacher = unwrap_peft_model(student), unwrap_peft_model(teacher)
+    if not isinstance(student, PreTrainedModel) or head.class_axis is None:
+        return Alignment()
     if head.is_language_model:
-        student_size, teacher_size = student.config.vocab_size, teacher.config.vocab_size
-        if student_size != teacher_size:
-            raise VocabularyMismatchError(
-                f"the student has vocab_size {student_size} and the teacher {teacher_size}, so their logits are not "
-                "comparable. Give the student the teacher's tokenizer and vocab_size, or choose another teacher."
-            )
-    elif not isinstance(head, QuestionAnsweringHead):
-        _check_number_of_classes(student, teacher)
-        _check_class_names(student, teacher)
+        ours, theirs = (model.config.get_text_config(decoder=True).vocab_size for model in (student, teacher))
+        return vocabulary_alignment(ours, theirs, _num_tokens(student_tokenizer), _num_tokens(teacher_tokenizer))
+    if isinstance(head, RegressionHead) and student.config.num_labels == teacher.config.num_labels == 1:
+        return Alignment()
+    return class_alignment(student.config, teacher.config, head.class_axis)
 
 
-def _check_number_of_classes(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
-    if student.config.num_labels != teacher.config.num_labels:
-        raise ClassMismatchError(
-            f"the student has {student.config.num_labels} classes and the teacher {teacher.config.num_labels}. Give "
-            f"the student num_labels={teacher.config.num_labels}, or fine-tune a teacher on the student's classes."
+def tokenizers(
+    processing_class: Any, teacher: Any, head: Head, may_download: bool
+) -> tuple[PreTrainedTokenizerBase | None, PreTrainedTokenizerBase | None]:
+    """The student's tokenizer, and that in the folder or repository that a teacher which is a model came from.
+
+    Args:
+        processing_class: what the Trainer was given; a tokenizer or not.
+        teacher: any teacher.
+        head: the student's. Without its tokenizer, the teacher's is only looked for where tokens are the classes.
+        may_download: whether to look beyond this machine.
+    """
+    student = processing_class if isinstance(processing_class, PreTrainedTokenizerBase) else None
+    if not isinstance(teacher, OnlineTeacher) or (student is None and not head.is_language_model):
+        return student, None
+    name = teacher.model.name_or_path
+    return student, _tokenizer_at(name, may_download) if name else None
+
+
+def _tokenizer_at(name_or_path: str, may_download: bool) -> PreTrainedTokenizerBase | None:
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            name_or_path, local_files_only=not may_download
         )
+    except (OSError, ValueError):
+        tokens: set[str] = set()
+    else:
+        # Without any tokenizer file, Transformers makes up a tokenizer that knows special tokens alone.
+        tokens = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
+    if not tokens:
+        logger.info(f"{name_or_path} holds no tokenizer, so the vocabularies were not compared.")
+    return tokenizer if tokens else None
 
 
-def _check_class_names(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
-    student_names, teacher_names = (_class_names(model.config.id2label) for model in (student, teacher))
-    if student_names and teacher_names and student_names != teacher_names:
-        first = next(i for i in student_names if student_names[i] != teacher_names.get(i))
-        raise ClassMismatchError(
-            f"class {first} is {student_names[first]!r} for the student and {teacher_names.get(first)!r} for the "
-            "teacher, so each would learn the other's classes. Give the student the teacher's `id2label` and relabel "
-            "the data, or fine-tune the teacher with the student's."
-        )
-
-
-def _class_names(id2label: Mapping[Any, str] | None) -> dict[int, str]:
-    """Lower-cased class names; empty if they are the placeholders that Transformers makes."""
-    if id2label is None or all(name == f"LABEL_{index}" for index, name in id2label.items()):
-        return {}
-    return {int(index): str(name).lower() for index, name in id2label.items()}
+def _num_tokens(tokenizer: PreTrainedTokenizerBase | None) -> int | None:
+    """How many rows of a vocabulary the tokenizer can name."""
+    return None if tokenizer is None else max(tokenizer.get_vocab().values()) + 1
 
 
 def check_vocabularies(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> None:
-    """Every token id stands for the same string in both tokenizers.
+    """Every token id of the student stands for the same string in both tokenizers.
+
+    The teacher may know more tokens: the student's text does not hold them.
 
     Raises:
-        VocabularyMismatchError: if it does not.
+        VocabularyMismatchError: if one does not. Both read the same token ids, so no other order can make up for it.
     """
     student_tokens, teacher_tokens = (
         {index: token for token, index in tokenizer.get_vocab().items()} for tokenizer in (student, teacher)
     )
-    if student_tokens == teacher_tokens:
+    different = sorted(index for index, token in student_tokens.items() if teacher_tokens.get(index) != token)
+    if not different:
         return
-    different = sorted(
-        index
-        for index in student_tokens.keys() | teacher_tokens.keys()
-        if student_tokens.get(index) != teacher_tokens.get(index)
-    )
     first = different[0]
     raise VocabularyMismatchError(
         f"student and teacher have {len(student_tokens)} and {len(teacher_tokens)} tokens, and {len(different)} token "

@@ -2,20 +2,22 @@
 
 import math
 from collections.abc import Callable, Iterator
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_pt_utils import find_batch_size
 from transformers.trainer_utils import EvalLoopOutput, has_length
 from transformers.utils import logging
 
-from hf_distill import preflight
+from hf_distill import preflight, rehearsal
 from hf_distill.errors import ConfigurationError, MissingTeacherError
 from hf_distill.heads import CausalLMHead, Head, head_of
+from hf_distill.heads.alignment import Alignment
 from hf_distill.objective import Objective
 from hf_distill.recipes import hinton
 from hf_distill.tally import Tally
@@ -83,16 +85,17 @@ class DistillationTrainer(Trainer):
         self._evaluation: Tally | None = None
         self._unlogged: dict[str, Any] | None = None
         self._term_logs: dict[str, float] = {}
+        self._counted: list[tuple[Tensor | None, Positions]] = []
         self._given_objective, self._given_head = objective, head
         super().__init__(model, args, **trainer_arguments)
         self.head = head or head_of(self.model)
         if isinstance(teacher, nn.Module):
             preflight.check_apart(self.model, teacher)
         self.teacher = _as_teacher(teacher, self.head)
+        may_download = isinstance(teacher, (str, Path))
+        self._tokenizers = preflight.tokenizers(self.processing_class, self.teacher, self.head, may_download)
         self._bind()
         preflight.check_datasets(_named_datasets(self.train_dataset, self.eval_dataset))
-        if isinstance(self.teacher, OnlineTeacher):
-            self._check_tokenizers(self.teacher.model, may_download=isinstance(teacher, (str, Path)))
         if self.teacher is not None:
             self.teacher.prepare(self.accelerator)
 
@@ -102,7 +105,11 @@ class DistillationTrainer(Trainer):
         self.distillation_objective = self._given_objective or hinton(self.args.temperature, self.args.alpha)
         self._signature_columns = None
         self._batch_checked = False
-        self._log_window = torch.zeros(len(self.distillation_objective.terms), device=self.args.device)
+        self._alignment = Alignment()
+        terms = [weighted.term for weighted in self.distillation_objective.terms.values()]
+        self._unit_of_term = torch.tensor([list(Unit).index(term.unit) for term in terms], device=self.args.device)
+        self._log_window = torch.zeros(len(terms), device=self.args.device)
+        self._sent_weights: tuple[tuple[tuple[float, ...], torch.dtype], Tensor] | None = None
         if self.teacher is None and (self.distillation_objective.requires.teacher or self.args.report_agreement):
             raise MissingTeacherError(
                 f"the objective reads a teacher ({', '.join(self.distillation_objective.terms)}), and there is none. "
@@ -111,20 +118,7 @@ class DistillationTrainer(Trainer):
         if isinstance(self.teacher, OnlineTeacher):
             teacher_head = None if self._given_head else head_of(self.teacher.model)
             preflight.check_models(self.model, self.teacher.model, self.head, teacher_head)
-
-    def _check_tokenizers(self, teacher: PreTrainedModel, may_download: bool) -> None:
-        """Compare vocabularies where the teacher came with a tokenizer."""
-        if not isinstance(self.processing_class, PreTrainedTokenizerBase) or not teacher.name_or_path:
-            return
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(teacher.name_or_path, local_files_only=not may_download)
-        except (OSError, ValueError):
-            tokenizer = None
-        # Without any tokenizer file, Transformers makes up a tokenizer that knows special tokens alone.
-        if tokenizer is None or set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
-            logger.info(f"{teacher.name_or_path} holds no tokenizer, so the vocabularies were not compared.")
-        else:
-            preflight.check_vocabularies(self.processing_class, tokenizer)
+            self._alignment = preflight.alignment(self.model, self.teacher.model, self.head, *self._tokenizers)
 
     # ---- The loss ---------------------------------------------------------------------------------------------------
 
@@ -146,22 +140,22 @@ class DistillationTrainer(Trainer):
         losses = self.distillation_objective(student, teacher, where, progress)
         if self._evaluation is not None:
             self._tally(self._evaluation, model, inputs, requires, losses, (student, teacher, where))
-        counts, scale = dict(where.counts), 1
+        means = torch.stack([total for total, _ in losses.values()])
         if isinstance(num_items_in_batch, Tensor):
-            counts = dict(zip(Unit, num_items_in_batch.unbind(), strict=True))
-            scale = self.accelerator.num_processes // self.get_tp_size()  # DDP, FSDP and ZeRO average gradients
-        means = {
-            name: total * scale / counts[self.distillation_objective.terms[name].term.unit].clamp(min=1)
-            for name, (total, _) in losses.items()
-        }
+            counts = num_items_in_batch
+            if (averaged := self.accelerator.num_processes // self.get_tp_size()) > 1:
+                means = means * averaged  # DDP, FSDP and ZeRO average gradients
+        else:
+            counts = _counts(where).clamp(min=1)
+        means = means / counts[self._unit_of_term]
         if self._evaluation is None:
-            self._log_window += torch.stack([mean.detach() for mean in means.values()])
-        weights = self.distillation_objective.weights(progress)
-        loss = sum(weights[name] * mean for name, mean in means.items())
+            self._log_window += means.detach()
+        loss = torch.dot(means, self._weights(progress, means.dtype))
         return (loss, outputs) if return_outputs else loss
 
     def _requirements(self, batch: Batch) -> Requirements:
         """What this batch must be asked for: in evaluation the labels' loss too, if there are labels."""
+        self._resolve_head(batch)
         requires = self.distillation_objective.requires
         if self._evaluation is not None:
             return requires | Requirements(labels=self.head.has_labels(batch), teacher=self.args.report_agreement)
@@ -170,14 +164,28 @@ class DistillationTrainer(Trainer):
             self._batch_checked = True
         return requires
 
+    def _resolve_head(self, batch: Batch) -> None:
+        """Let the labels decide the problem where student and teacher leave it open, as the student's forward will."""
+        if (resolved := self.head.resolved(batch)) is self.head:
+            return
+        self.head = resolved
+        if isinstance(self.teacher, OnlineTeacher):
+            teacher = self.teacher.model
+            teacher_head = head_of(teacher)
+            is_open = getattr(teacher_head, "open_classes", None) is not None
+            preflight.check_models(self.model, teacher, resolved, resolved if is_open else teacher_head)
+            self._alignment = preflight.alignment(self.model, teacher, resolved, *self._tokenizers)
+            self.teacher.head, teacher.config.problem_type = resolved, "multi_label_classification"
+
     def _compare(
         self, model: nn.Module, batch: Batch, requires: Requirements, num_items_in_batch: Tensor | int | None = None
     ) -> tuple[Signals, Signals | None, Positions, Any]:
         """Ask teacher and student."""
         teacher = self.teacher.signals(batch) if self.teacher is not None and requires.teacher else None
-        where = self.head.positions(batch)
+        where = self._positions(batch)
         inputs = self._student_inputs(batch)
         inputs = {name: value for name, value in inputs.items() if name not in self.head.label_names}
+        inputs |= self.head.derived_inputs(self.model, batch)
         labels = self.head.labels(batch)
         replaces_loss = self.compute_loss_func is not None or (self.label_smoother is not None and "labels" in labels)
         targets = labels.pop("labels", None) if replaces_loss else None
@@ -186,6 +194,8 @@ class DistillationTrainer(Trainer):
         if requires.labels and replaces_loss:
             total = self._replaced_label_loss(outputs, targets, where, num_items_in_batch)
             student = Signals(student.logits, total, student.is_distribution)
+        if teacher is not None:
+            student, teacher = self._alignment(student, teacher)
         return student, teacher, where, outputs
 
     def _replaced_label_loss(
@@ -209,6 +219,14 @@ class DistillationTrainer(Trainer):
         self._set_signature_columns_if_needed()
         return {name: value for name, value in batch.items() if name not in self._teacher_columns}
 
+    def _weights(self, progress: float, dtype: torch.dtype) -> Tensor:
+        """The weights of the terms, sent to the device only when they have changed."""
+        weights = tuple(self.distillation_objective.weights(progress).values())
+        if self._sent_weights is None or (weights, dtype) != self._sent_weights[0]:
+            sent = torch.tensor(weights, dtype=dtype, device=self.args.device)
+            self._sent_weights = (weights, dtype), sent
+        return self._sent_weights[1]
+
     def _progress(self) -> float:
         return min(1.0, self.state.global_step / self.state.max_steps) if self.state.max_steps > 0 else 0.0
 
@@ -221,12 +239,19 @@ class DistillationTrainer(Trainer):
         """
         if self._evaluation is not None:
             return None
-        counts = torch.zeros(len(Unit), dtype=torch.long, device=device)
         for batch in batch_samples:
-            where = self.head.positions(batch)
-            counts += torch.stack([where.counts[unit] for unit in Unit]).to(device)
-        total: Tensor = self.accelerator.reduce(counts, "sum")
-        return total / (self.get_tp_size() * self.get_cp_size() * self.get_sp_size())
+            self._resolve_head(batch)
+        self._counted = [(_first_tensor(batch), self.head.positions(batch)) for batch in batch_samples]
+        counts = [_counts(where).to(device) for _, where in self._counted]
+        own = reduce(torch.add, counts) if counts else torch.zeros(len(Unit), dtype=torch.long, device=device)
+        total: Tensor = self.accelerator.reduce(own, "sum").clamp(min=1)
+        replicas = self.get_tp_size() * self.get_cp_size() * self.get_sp_size()
+        return total / replicas if replicas > 1 else total
+
+    def _positions(self, batch: Batch) -> Positions:
+        """Where the batch counts, looked up if it is one of those just counted."""
+        tensor = _first_tensor(batch)
+        return next((where for known, where in self._counted if known is tensor), None) or self.head.positions(batch)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -307,6 +332,8 @@ class DistillationTrainer(Trainer):
         super()._save_checkpoint(model, trial)
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        if self.args.preflight and self.state.global_step == 0 and self.is_world_process_zero():
+            rehearsal.preflight_report(self)
         self._log_window.zero_()
         self._unlogged = None
         return super()._init_training_state(*args, **kwargs)
@@ -418,6 +445,15 @@ class DistillationTrainer(Trainer):
         finally:
             self.label_names, self.can_return_loss = label_names, can_return_loss
         return loss, logits, None
+
+
+def _first_tensor(batch: Batch) -> Tensor | None:
+    return next((value for value in batch.values() if isinstance(value, Tensor)), None)
+
+
+def _counts(where: Positions) -> Tensor:
+    """The number of every unit, shape `(len(Unit),)`."""
+    return torch.stack([where.counts[unit] for unit in Unit])
 
 
 def _check_arguments(args: TrainingArguments, objective: Objective | None) -> None:

@@ -1,4 +1,4 @@
-"""The arguments of a distillation: everything that `TrainingArguments` has, and three more."""
+"""The arguments of a distillation: everything that `TrainingArguments` has, and four more."""
 
 import math
 from dataclasses import dataclass, field
@@ -37,6 +37,14 @@ class DistillationTrainingArguments(TrainingArguments):
         metadata={
             "help": "Whether evaluation also reports how often student and teacher choose the same class. Runs the "
             "teacher over the evaluation set even where alpha is 1."
+        },
+    )
+
+    preflight: bool = field(
+        default=True,
+        metadata={
+            "help": "Whether to rehearse one step before the first one: print how much each term pulls, whether the "
+            "teacher is better than chance, and the memory needed. It changes nothing in the training."
         },
     )
 

@@ -6,6 +6,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from tests.tiny_models import WRITERS
+
+
+ONE_CLASS_A_ROW = ("single_label", "decoded_single_label", "images", "sounds", "choices", "next_sentence")
+
 
 def reference_means(
     student: PreTrainedModel, teacher: PreTrainedModel, head: str, rows: list[dict[str, Any]], temperature: float
@@ -13,10 +18,9 @@ def reference_means(
     """Each term's mean over all its units in `rows`, one row at a time and unpadded, and the rate of agreement."""
     values: dict[str, list[Tensor]] = {"labels": [], "soft": [], "agreement": []}
     for row in rows:
-        inputs = {"input_ids": torch.tensor([row["input_ids"]])}
-        ours = student(**inputs)
+        ours = student(**_inputs(head, row, student))
         with torch.no_grad():
-            theirs = teacher(**inputs)
+            theirs = teacher(**_inputs(head, row, teacher))
         label_losses, pairs = _row(head, row, ours, theirs)
         values["labels"] += label_losses
         distance = _squared_difference if head == "regression" else _kl
@@ -40,6 +44,17 @@ def reference_gradients(
     return {name: mean.item() for name, mean in means.items()}, gradients
 
 
+def _inputs(head: str, row: dict[str, Any], model: PreTrainedModel) -> dict[str, Tensor]:
+    """One unpadded row as a batch of one, and what its decoder has read before each label."""
+    labels = ("labels", "start_positions", "end_positions")
+    inputs = {name: torch.as_tensor(value)[None] for name, value in row.items() if name not in labels}
+    if head in WRITERS:
+        start, pad = model.config.decoder_start_token_id, model.config.pad_token_id
+        before = [start] + [pad if label == -100 else label for label in row["labels"][:-1]]
+        inputs["decoder_input_ids"] = torch.tensor([before])
+    return inputs
+
+
 def _row(head: str, row: dict[str, Any], ours: Any, theirs: Any) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]]:
     """The loss at every label of one row, and the scores of student and teacher at every position compared."""
     if head == "answers":
@@ -47,16 +62,21 @@ def _row(head: str, row: dict[str, Any], ours: Any, theirs: Any) -> tuple[list[T
         answers = (row["start_positions"], row["end_positions"])
         return [_cross_entropy(logits, answer) for (logits, _), answer in zip(pairs, answers, strict=True)], pairs
     mine, yours = ours.logits[0], theirs.logits[0]
-    if head == "single_label":
+    if head == "pixels":
+        places = [(y, x) for y in range(8) for x in range(8) if row["labels"][y, x] != 255]
+        large, theirs_large = _enlarged(mine, 8), _enlarged(yours, 8)
+        labels = [_cross_entropy(large[y][x], int(row["labels"][y, x])) for y, x in places]
+        return labels, [(large[y][x], theirs_large[y][x]) for y, x in places]
+    if head in ONE_CLASS_A_ROW:
         return [_cross_entropy(mine, row["labels"])], [(mine, yours)]
-    if head == "multi_label":
+    if head.endswith("multi_label"):
         no = torch.zeros((), dtype=mine.dtype)
         pairs = [(torch.stack((no, a)), torch.stack((no, b))) for a, b in zip(mine, yours, strict=True)]
         return [_cross_entropy(scores, int(y)) for (scores, _), y in zip(pairs, row["labels"], strict=True)], pairs
     if head == "regression":
         return [(mine[0] - row["labels"]) ** 2], [(mine, yours)]
     shift = 1 if head == "causal" else 0
-    labelled = [t for t in range(len(row["input_ids"]) - shift) if row["labels"][t + shift] != -100]
+    labelled = [t for t in range(len(row["labels"]) - shift) if row["labels"][t + shift] != -100]
     labels = [_cross_entropy(mine[t], row["labels"][t + shift]) for t in labelled]
     return labels, [(mine[t], yours[t]) for t in labelled]
 
@@ -77,3 +97,21 @@ def _kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 def _squared_difference(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return (student[0] - teacher[0]) ** 2
+
+
+def _enlarged(scores: Tensor, size: int) -> list[list[Tensor]]:
+    """The class scores `(C, h, w)` at every pixel of a `size` × `size` image, by the formula of bilinear sampling."""
+    height, width = scores.shape[1:]
+
+    def neighbours(pixel: int, length: int) -> list[tuple[int, float]]:
+        centre = max((pixel + 0.5) * length / size - 0.5, 0.0)
+        low, part = int(centre), centre - int(centre)
+        return [(low, 1 - part), (min(low + 1, length - 1), part)]
+
+    return [
+        [
+            sum(a * b * scores[:, v, u] for v, a in neighbours(y, height) for u, b in neighbours(x, width))
+            for x in range(size)
+        ]
+        for y in range(size)
+    ]

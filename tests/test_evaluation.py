@@ -7,7 +7,7 @@ import torch
 
 from tests.gradients import ALPHA, TEMPERATURE
 from tests.reference import reference_means
-from tests.tiny_models import HEADS, PaddingCollator, model_for, rows_for
+from tests.tiny_models import ALL_HEADS, WRITERS, PaddingCollator, model_for, rows_for
 from tests.tiny_trainers import trainer_for, unlabelled
 
 
@@ -37,7 +37,7 @@ def mean_of_batch_means(task, rows, name):
     return sum(means_of(task, batch)[name] for batch in batches) / len(batches)
 
 
-@pytest.mark.parametrize("task", HEADS)
+@pytest.mark.parametrize("task", ALL_HEADS)
 def test_metrics_are_those_of_the_whole_set(tmp_path, task):
     """Rows of unequal label counts, and a last batch of 2 rows."""
     rows = [
@@ -50,7 +50,7 @@ def test_metrics_are_those_of_the_whole_set(tmp_path, task):
     assert metrics["eval_loss"] == pytest.approx(ALPHA * means["labels"] + (1 - ALPHA) * means["soft"], rel=1e-6)
     assert mean_of_batch_means(task, rows, "labels") != pytest.approx(means["labels"], rel=1e-4)
     assert mean_of_batch_means(task, rows, "soft") != pytest.approx(means["soft"], rel=1e-4)
-    if task in ("masked", "causal"):
+    if task in ("masked", "causal", *WRITERS):
         assert metrics["eval_perplexity"] == pytest.approx(math.exp(means["labels"]), rel=1e-6)
     else:
         assert "eval_perplexity" not in metrics

@@ -1,5 +1,6 @@
 """However a batch is split, padded or recomputed, the gradient is the one of the formula."""
 
+import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from transformers import TrainingArguments
 from tests.gradients import ALPHA, TEMPERATURE, recorded_run, relative_difference
 from tests.processes import run_two_processes
 from tests.reference import reference_gradients, reference_means
-from tests.tiny_models import HEADS, model_for, rows_for
+from tests.tiny_models import ALL_HEADS, model_for, rows_for
 
 
 NAMES = {field.name for field in fields(TrainingArguments)}
@@ -36,7 +37,7 @@ def check_equal(head, rows, gradients, log, tolerance=1e-6):
     assert log["loss"] == pytest.approx(ALPHA * means["labels"] + (1 - ALPHA) * means["soft"], rel=1e-6)
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", ALL_HEADS)
 @pytest.mark.parametrize("split", SPLITS)
 def test_gradient_and_logged_loss_equal_the_reference(tmp_path, head, split):
     rows = rows_for(head)
@@ -44,7 +45,7 @@ def test_gradient_and_logged_loss_equal_the_reference(tmp_path, head, split):
     check_equal(head, rows, gradients, log)
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", ALL_HEADS)
 def test_a_short_last_window_is_averaged_over_its_own_units(tmp_path, head):
     rows = rows_for(head, lengths=(3, 9, 4, 7, 5, 8, 6, 4, 7, 3, 5))
     steps, logs, _ = recorded_run(tmp_path, model_for(head, 1), model_for(head, 2), rows, batch_size=2, accumulation=4)
@@ -53,8 +54,22 @@ def test_a_short_last_window_is_averaged_over_its_own_units(tmp_path, head):
     check_equal(head, rows[8:], steps[1], logs[1])
 
 
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "aot_eager",
+        pytest.param(
+            "inductor",
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs a C++ compiler"),
+                pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),
+            ],
+        ),
+    ],
+)
 @pytest.mark.parametrize("head", ["single_label", "masked", "causal"])
-def test_compiled_gradient_equals_the_reference(tmp_path, head):
+def test_compiled_gradient_equals_the_reference(tmp_path, head, backend):
     rows = rows_for(head)
     (gradients,), (log,), _ = recorded_run(
         tmp_path,
@@ -64,7 +79,7 @@ def test_compiled_gradient_equals_the_reference(tmp_path, head):
         batch_size=2,
         accumulation=4,
         torch_compile=True,
-        torch_compile_backend="aot_eager",
+        torch_compile_backend=backend,
     )
     check_equal(head, rows, {name.replace("_orig_mod.", ""): value for name, value in gradients.items()}, log)
 

@@ -359,7 +359,8 @@ def test_a_stream_that_ends_inside_a_window_leaks_nothing_into_the_next_epoch(tm
 def test_bfloat16_is_close_to_float32(tmp_path):
     dtypes, logs = [], {}
     for bf16 in (False, True):
-        trainer = trainer_for(tmp_path, bf16=bf16, learning_rate=0.0, max_steps=1, per_device_train_batch_size=8)
+        options = {"bf16": bf16, "learning_rate": 0.0, "max_steps": 1, "per_device_train_batch_size": 8}
+        trainer = trainer_for(tmp_path, preflight=False, **options)
         for model in (trainer.model, trainer.teacher.model):
             model.classifier.register_forward_hook(lambda module, args, output: dtypes.append(output.dtype))
         trainer.train()

@@ -3,6 +3,8 @@
 from hf_distill.heads.base import Head
 from hf_distill.heads.classification import (
     MultiLabelHead,
+    MultipleChoiceHead,
+    NextSentenceHead,
     RegressionHead,
     SingleLabelHead,
     TokenClassificationHead,
@@ -10,6 +12,8 @@ from hf_distill.heads.classification import (
 from hf_distill.heads.language_models import CausalLMHead, MaskedLMHead
 from hf_distill.heads.question_answering import QuestionAnsweringHead
 from hf_distill.heads.resolve import head_of
+from hf_distill.heads.segmentation import SemanticSegmentationHead
+from hf_distill.heads.seq2seq import Seq2SeqHead, SpeechSeq2SeqHead
 
 
 __all__ = [
@@ -17,9 +21,14 @@ __all__ = [
     "Head",
     "MaskedLMHead",
     "MultiLabelHead",
+    "MultipleChoiceHead",
+    "NextSentenceHead",
     "QuestionAnsweringHead",
     "RegressionHead",
+    "SemanticSegmentationHead",
+    "Seq2SeqHead",
     "SingleLabelHead",
+    "SpeechSeq2SeqHead",
     "TokenClassificationHead",
     "head_of",
 ]

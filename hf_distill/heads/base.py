@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hf_distill.types import Batch, Positions, Signals, Unit
 
@@ -22,7 +22,7 @@ class Head(ABC):
     `DistillationTrainer(head=…)`.
     """
 
-    auto_class: ClassVar[Any]
+    auto_class: Any
     """The Auto class whose models have this head; it also loads a teacher that is given by name."""
     label_names: ClassVar[tuple[str, ...]] = ("labels",)
     """The entries of a batch that hold labels. A teacher never gets them."""
@@ -30,6 +30,10 @@ class Head(ABC):
     """Whether exp(label loss) is a perplexity."""
     is_distribution: ClassVar[bool] = True
     """Whether a softmax over the last axis of the logits is what the model means."""
+
+    class_axis: ClassVar[int | None] = -1
+    """The axis of the logits whose entries `id2label` names, along which student and teacher are aligned. None where
+    it names none."""
 
     @abstractmethod
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
@@ -42,6 +46,14 @@ class Head(ABC):
     def labels(self, batch: Batch) -> dict[str, Any]:
         """What a model is called with to compute its own loss."""
         return {name: batch[name] for name in self.label_names if name in batch}
+
+    def derived_inputs(self, model: nn.Module, batch: Batch) -> dict[str, Any]:
+        """What one model, student or teacher, reads besides the batch because it is not called with labels."""
+        return {}
+
+    def resolved(self, batch: Batch) -> "Head":
+        """The head that this batch's labels call for, where a configuration leaves that open; else this one."""
+        return self
 
     def num_labels(self, batch: Batch) -> Tensor:
         """How many labels the model's own loss averages over, 0-d."""

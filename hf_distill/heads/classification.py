@@ -1,19 +1,39 @@
-"""Heads that choose a class for a sequence or for each of its tokens."""
+"""Heads that choose a class for a row (a text, an image, a sound) or for each token of it."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
+from transformers import (
+    AutoModelForMultipleChoice,
+    AutoModelForNextSentencePrediction,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 
 from hf_distill.heads.base import IGNORED_LABEL, Head, real_tokens
 from hf_distill.types import Batch
 
 
 class SingleLabelHead(Head):
-    """One class per sequence: logits `(B, C)`, every row compared, labelled or not."""
+    """One class per row: logits `(B, C)`, every row compared, labelled or not.
 
-    auto_class = AutoModelForSequenceClassification
+    Args:
+        auto_class: the Auto class of classifiers of texts, images or sounds.
+        open_classes: C, where the configuration has no `problem_type`. As in Transformers, labels of floats `(B, C)`
+            then make it a choice of many classes.
+    """
+
+    def __init__(self, auto_class: Any = AutoModelForSequenceClassification, open_classes: int | None = None) -> None:
+        self.auto_class = auto_class
+        self.open_classes = open_classes
+
+    def resolved(self, batch: Batch) -> Head:
+        labels = batch.get("labels")
+        if self.open_classes is None or not isinstance(labels, Tensor) or not labels.is_floating_point():
+            return self
+        is_per_class = labels.ndim == 2 and labels.shape[1] == self.open_classes
+        return MultiLabelHead(self.open_classes, self.auto_class) if is_per_class else self
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
         logits: Tensor = outputs["logits"]
@@ -25,16 +45,20 @@ class SingleLabelHead(Head):
 
 
 class MultiLabelHead(SingleLabelHead):
-    """Any number of classes per sequence: each class is a yes or no of its own.
+    """Any number of classes per row: each class is a yes or no of its own.
 
     The logit z of a class is the pair (z, 0), whose softmax is (sigmoid(z), 1 − sigmoid(z)). So logits are
     `(B, C, 2)` and a divergence of distributions is one of Bernoulli distributions.
 
     Args:
         num_classes: C.
+        auto_class: as in `SingleLabelHead`.
     """
 
-    def __init__(self, num_classes: int) -> None:
+    class_axis = -2
+
+    def __init__(self, num_classes: int, auto_class: Any = AutoModelForSequenceClassification) -> None:
+        super().__init__(auto_class)
         self.num_classes = num_classes
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
@@ -55,6 +79,24 @@ class RegressionHead(SingleLabelHead):
 
     def num_labels(self, batch: Batch) -> Tensor:
         return _number(len(batch["labels"]), batch)
+
+
+class MultipleChoiceHead(SingleLabelHead):
+    """One of several continuations: logits `(B, choices)`."""
+
+    class_axis = None
+
+    def __init__(self) -> None:
+        super().__init__(AutoModelForMultipleChoice)
+
+
+class NextSentenceHead(SingleLabelHead):
+    """Whether the second text follows the first: logits `(B, 2)`."""
+
+    class_axis = None
+
+    def __init__(self) -> None:
+        super().__init__(AutoModelForNextSentencePrediction)
 
 
 class TokenClassificationHead(Head):

@@ -1,11 +1,12 @@
 """Heads that choose a token of the vocabulary at every position."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
+from hf_distill.errors import ConfigurationError
 from hf_distill.heads.base import IGNORED_LABEL, Head, real_tokens
 from hf_distill.types import Batch
 
@@ -14,10 +15,21 @@ class MaskedLMHead(Head):
     """Masked language models: logits `(B, L, V)`, compared at the masked tokens.
 
     Without labels, all real tokens are compared.
+
+    Args:
+        compare: "masked", or "real" for all real tokens, also where there are labels. The labels' loss stays as it is.
+
+    Raises:
+        ConfigurationError: if `compare` is neither.
     """
 
     auto_class = AutoModelForMaskedLM
     is_language_model = True
+
+    def __init__(self, compare: Literal["masked", "real"] = "masked") -> None:
+        if compare not in ("masked", "real"):
+            raise ConfigurationError(f"`compare` must be 'masked' or 'real', got {compare!r}.")
+        self.compare = compare
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
         logits: Tensor = outputs["logits"]
@@ -25,7 +37,7 @@ class MaskedLMHead(Head):
 
     def mask(self, batch: Batch) -> Tensor:
         labels: Tensor | None = batch.get("labels")
-        return real_tokens(batch) if labels is None else labels != IGNORED_LABEL
+        return real_tokens(batch) if labels is None or self.compare == "real" else labels != IGNORED_LABEL
 
 
 class CausalLMHead(Head):

@@ -20,6 +20,7 @@ class QuestionAnsweringHead(Head):
 
     auto_class = AutoModelForQuestionAnswering
     label_names = ("start_positions", "end_positions")
+    class_axis = None
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
         logits = torch.stack((outputs["start_logits"], outputs["end_logits"]), dim=1)

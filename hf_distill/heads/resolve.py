@@ -1,31 +1,45 @@
 """Which head a model has."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import (
+    AutoModelForAudioClassification,
+    AutoModelForCausalLM,
+    AutoModelForImageClassification,
+    AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
+    AutoModelForNextSentencePrediction,
+    AutoModelForQuestionAnswering,
+    AutoModelForSemanticSegmentation,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoModelForSpeechSeq2Seq,
+    AutoModelForTokenClassification,
+    PreTrainedModel,
+)
 from transformers.trainer_utils import unwrap_peft_model
 
 from hf_distill.errors import UnsupportedModelError
 from hf_distill.heads.base import Head
 from hf_distill.heads.classification import (
     MultiLabelHead,
+    MultipleChoiceHead,
+    NextSentenceHead,
     RegressionHead,
     SingleLabelHead,
     TokenClassificationHead,
 )
 from hf_distill.heads.language_models import CausalLMHead, MaskedLMHead
 from hf_distill.heads.question_answering import QuestionAnsweringHead
+from hf_distill.heads.segmentation import SemanticSegmentationHead
+from hf_distill.heads.seq2seq import Seq2SeqHead, SpeechSeq2SeqHead
 
 
-HEADS: tuple[type[Head], ...] = (
-    SingleLabelHead,
-    TokenClassificationHead,
-    QuestionAnsweringHead,
-    MaskedLMHead,
-    CausalLMHead,
-)
-"""The kinds of head, in the order in which they are tried (XLM's is masked and causal, and shifts no labels)."""
+SOFT_LABEL_MODELS = ("deberta", "deberta-v2")
+"""Model types that take labels of floats for a distribution over the classes, where Transformers at large takes them
+for a yes or no to each."""
 
 
 def head_of(model: nn.Module) -> Head:
@@ -36,23 +50,65 @@ def head_of(model: nn.Module) -> Head:
     """
     base = unwrap_peft_model(model)
     names = {parent.__name__ for parent in type(base).__mro__}
-    if isinstance(base, PreTrainedModel) and not base.config.is_encoder_decoder:
-        for head in HEADS:
-            if names & _class_names(head.auto_class):
-                return _sequence_head(base.config) if head is SingleLabelHead else head()
+    if isinstance(base, PreTrainedModel):
+        for auto_class, make_head in HEADS:
+            if names & _class_names(auto_class) and base.config.is_encoder_decoder in _DECODERS.get(auto_class, _ANY):
+                return make_head(base, auto_class)
     raise UnsupportedModelError(
         f"{type(base).__name__} has no head that hf_distill knows; these are known: "
-        f"{', '.join(head.auto_class.__name__.removeprefix('AutoModelFor') for head in HEADS)}. Describe its outputs "
-        "in a subclass of `hf_distill.heads.Head` and pass it as `head=`."
+        f"{', '.join(auto_class.__name__.removeprefix('AutoModelFor') for auto_class, _ in HEADS)}. Describe its "
+        "outputs in a subclass of `hf_distill.heads.Head` and pass it as `head=`."
     )
 
 
-def _sequence_head(config: Any) -> Head:
-    """The problem of a sequence classifier, as Transformers infers it where the configuration leaves it open."""
+def _classifier(model: PreTrainedModel, auto_class: Any) -> Head:
+    """The problem of a classifier, as Transformers infers it where the configuration leaves it open."""
+    config: Any = model.config
     problem_type = config.problem_type or ("regression" if config.num_labels == 1 else "single_label_classification")
     if problem_type == "regression":
-        return RegressionHead()
-    return MultiLabelHead(config.num_labels) if problem_type == "multi_label_classification" else SingleLabelHead()
+        return RegressionHead(auto_class)
+    if problem_type == "multi_label_classification":
+        return MultiLabelHead(config.num_labels, auto_class)
+    is_open = config.problem_type is None and config.model_type not in SOFT_LABEL_MODELS
+    return SingleLabelHead(auto_class, open_classes=config.num_labels if is_open else None)
+
+
+def _segmenter(model: PreTrainedModel, auto_class: Any) -> Head:
+    config: Any = model.config
+    if config.num_labels == 1:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} has num_labels=1, so its own loss averages over all pixels, also those that "
+            "do not count. Give student and teacher two classes."
+        )
+    return SemanticSegmentationHead(getattr(config, "semantic_loss_ignore_index", 255))
+
+
+HEADS: tuple[tuple[Any, Callable[[PreTrainedModel, Any], Head]], ...] = (
+    (AutoModelForSequenceClassification, _classifier),
+    (AutoModelForImageClassification, _classifier),
+    (AutoModelForAudioClassification, _classifier),
+    (AutoModelForTokenClassification, lambda model, auto_class: TokenClassificationHead()),
+    (AutoModelForQuestionAnswering, lambda model, auto_class: QuestionAnsweringHead()),
+    (AutoModelForMultipleChoice, lambda model, auto_class: MultipleChoiceHead()),
+    (AutoModelForNextSentencePrediction, lambda model, auto_class: NextSentenceHead()),
+    (AutoModelForSemanticSegmentation, _segmenter),
+    (AutoModelForSeq2SeqLM, lambda model, auto_class: Seq2SeqHead()),
+    (AutoModelForSpeechSeq2Seq, lambda model, auto_class: SpeechSeq2SeqHead()),
+    (AutoModelForMaskedLM, lambda model, auto_class: MaskedLMHead()),
+    (AutoModelForCausalLM, lambda model, auto_class: CausalLMHead()),
+)
+"""The Auto classes in the order in which they are tried: BART is sequence to sequence before it is a masked model, and
+XLM a masked one before a causal one, since it shifts no labels."""
+
+_ANY = (True, False)
+_DECODERS: dict[Any, tuple[bool, ...]] = {
+    AutoModelForSeq2SeqLM: (True,),
+    AutoModelForSpeechSeq2Seq: (True,),
+    AutoModelForMaskedLM: (False,),
+    AutoModelForCausalLM: (False,),
+}
+"""Whether a model behind the Auto class must be an encoder–decoder. Audio models that write with a causal decoder are
+listed as sequence to sequence too, and have another contract."""
 
 
 def _class_names(auto_class: Any) -> set[str]:

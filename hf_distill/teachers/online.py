@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ class OnlineTeacher(Teacher):
         self.model = model.requires_grad_(False).eval()
         self.head = head
         self.device = model.device
+        self._modules = tuple(model.modules())
+        self._is_sharded = False
+        self._is_spread = getattr(model, "hf_device_map", None) is not None
         self._autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
         parameters = inspect.signature(unwrap_peft_model(model).forward).parameters
         names = {name for name, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD}
@@ -68,7 +72,7 @@ class OnlineTeacher(Teacher):
         self.device = accelerator.device
         if getattr(accelerator.state, "fsdp_plugin", None) is not None:
             self.shard()
-        elif getattr(self.model, "hf_device_map", None) is None and not getattr(self.model, "is_quantized", False):
+        elif not self._is_spread and not getattr(self.model, "is_quantized", False):
             self.model.to(accelerator.device)
 
     def shard(self) -> None:
@@ -81,6 +85,7 @@ class OnlineTeacher(Teacher):
             if type(module).__name__ in blocks:
                 fully_shard(module)
         fully_shard(self.model)
+        self._is_sharded = True
 
     def signals(self, batch: Batch) -> Signals:
         """What the teacher says about a batch.
@@ -95,10 +100,14 @@ class OnlineTeacher(Teacher):
                 f"only {sorted(batch)}. Add that column to the data set (columns that only the teacher takes are "
                 "kept), or choose a teacher that reads the student's inputs."
             )
-        self.model.eval()  # a callback may have put it, or a part of it, in train mode
-        # Not inference_mode: its tensors cannot be saved for the backward pass of a term, nor written to by FSDP2.
-        with torch.no_grad(), self._autocast():
-            outputs = self.model(**inputs, **self._constants)
-            if getattr(self.model, "hf_device_map", None) is not None:
+        if any(module.training for module in self._modules):  # a callback may have put a part of it in train mode
+            self.model.eval()
+        # FSDP2 gathers weights into tensors that it writes to again, which inference tensors forbid.
+        with torch.no_grad(), torch.inference_mode(not self._is_sharded), self._autocast():
+            derived = self.head.derived_inputs(self.model, batch)
+            outputs = self.model(**inputs, **derived, **self._constants)
+            if self._is_spread:
                 outputs = send_to_device(outputs, self.device)
-            return self.head.signals(outputs, batch)
+            signals = self.head.signals(outputs, batch)
+        # An inference tensor cannot be kept for the backward pass of a term; its copy can.
+        return signals if self._is_sharded else replace(signals, logits=signals.logits.clone())

@@ -1,9 +1,13 @@
 """Heads that choose a class."""
 
+import pytest
 import torch
 
+from hf_distill.errors import ConfigurationError, UnsupportedModelError
 from hf_distill.heads import MultiLabelHead, RegressionHead, SingleLabelHead, TokenClassificationHead
 from hf_distill.types import Unit
+from tests.tiny_models import bert, rows_for
+from tests.tiny_trainers import loss_logs, trainer_for
 
 
 TOKENS = torch.ones(2, 4, dtype=torch.long)
@@ -55,3 +59,59 @@ def test_tokens_without_labels_are_compared_where_they_are_real():
     where = TokenClassificationHead().positions({"input_ids": TOKENS, "attention_mask": PADDING})
     assert torch.equal(where.mask, PADDING.bool())
     assert where.counts == {Unit.LABEL: 0, Unit.POSITION: 5}
+
+
+OPEN = "open_multi_label"
+
+
+def test_labels_decide_for_student_and_teacher_alike(tmp_path):
+    """As if both configurations had said so; the teacher's says it afterwards, as the student's own forward does."""
+    logs = []
+    for task in (OPEN, "multi_label"):
+        trainer = trainer_for(tmp_path, task)
+        trainer.train()
+        assert type(trainer.head) is type(trainer.teacher.head) is MultiLabelHead
+        assert trainer.teacher.model.config.problem_type == trainer.model.config.problem_type
+        logs.append([(log["loss/labels"], log["loss/soft"]) for log in loss_logs(trainer)])
+    assert logs[0] == logs[1] and logs[0][0][1] > 0
+    trainer_for(tmp_path, OPEN, student=trainer.model, teacher=trainer.teacher.model).train()
+
+
+def test_labels_decide_in_evaluation_too(tmp_path):
+    one, other = (trainer_for(tmp_path, task).evaluate(rows_for(OPEN)) for task in (OPEN, "multi_label"))
+    assert one["eval_loss/soft"] == other["eval_loss/soft"] > 0
+
+
+def test_labels_against_what_the_teacher_says(tmp_path):
+    teacher = bert(layers=2, num_labels=3, problem_type="single_label_classification")
+    with pytest.raises(UnsupportedModelError, match=r"has a MultiLabelHead and the teacher .* a SingleLabelHead"):
+        trainer_for(tmp_path, OPEN, teacher=teacher).train()
+
+
+def test_labels_that_fit_no_problem(tmp_path):
+    rows = [{**row, "labels": [0.0, 1.0]} for row in rows_for(OPEN)]
+    with pytest.raises(ConfigurationError, match=r"`labels` are torch\.float32 of shape \(4, 2\)"):
+        trainer_for(tmp_path, OPEN, rows=rows).train()
+
+
+@pytest.mark.parametrize("task", ["images", "sounds", "choices", "next_sentence", "decoded_single_label", OPEN])
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+def test_the_student_moves_and_the_teacher_does_not(tmp_path, task, alpha):
+    """With alpha=0 no label is needed."""
+    rows = [
+        {name: value.float() if torch.is_tensor(value) else value for name, value in row.items()}
+        for row in rows_for(task)
+    ]
+    if alpha == 0:
+        for row in rows:
+            del row["labels"]
+    trainer = trainer_for(tmp_path, task, rows=rows, alpha=alpha, max_steps=8)
+    student, teacher = (
+        [parameter.detach().clone() for parameter in model.parameters()]
+        for model in (trainer.model, trainer.teacher.model)
+    )
+    trainer.train()
+    assert not all(map(torch.equal, trainer.model.parameters(), student))
+    assert all(map(torch.equal, trainer.teacher.model.parameters(), teacher))
+    losses = [log["loss"] for log in loss_logs(trainer)]
+    assert losses[-2] + losses[-1] < losses[0] + losses[1]

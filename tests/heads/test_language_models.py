@@ -3,8 +3,13 @@
 import pytest
 import torch
 
+from hf_distill.errors import ConfigurationError
 from hf_distill.heads import CausalLMHead, MaskedLMHead
 from hf_distill.types import Unit
+from tests.gradients import ALPHA, TEMPERATURE, recorded_run, relative_difference
+from tests.reference import reference_gradients
+from tests.tiny_models import PaddingCollator, model_for, rows_for
+from tests.tiny_trainers import loss_logs, trainer_for
 
 
 TOKENS = torch.ones(2, 4, dtype=torch.long)
@@ -62,3 +67,40 @@ def test_logits_are_as_the_model_gives_them(head):
     logits = torch.randn(2, 4, 6)
     assert head.logits({"logits": logits}, {}) is logits
     assert head.is_language_model
+
+
+def test_all_real_tokens_of_a_masked_model(tmp_path):
+    """The labels' loss stays that of the masked tokens."""
+    head = MaskedLMHead(compare="real")
+    batch = PaddingCollator(extra=2)(rows_for("masked"))
+    where = head.positions(batch)
+    assert torch.equal(where.mask, batch["attention_mask"].bool())
+    assert where.counts[Unit.LABEL] == (batch["labels"] != -100).sum() < where.counts[Unit.POSITION]
+    logs = []
+    for changes in ({}, {"head": head}):
+        trainer = trainer_for(tmp_path, "masked", max_steps=1, **changes)
+        trainer.train()
+        logs.append(loss_logs(trainer)[0])
+    assert logs[0]["loss/labels"] == logs[1]["loss/labels"]
+    assert logs[0]["loss/soft"] != pytest.approx(logs[1]["loss/soft"], rel=1e-3)
+    with pytest.raises(ConfigurationError, match=r"'masked' or 'real', got 'all'"):
+        MaskedLMHead(compare="all")
+
+
+@pytest.mark.parametrize("batch_size", [8, 2])
+def test_prompts_are_left_out(tmp_path, batch_size):
+    """Labels of -100 on the first tokens leave them out of both terms: the first one counted follows the prompt."""
+    rows = rows_for("causal")
+    for index, row in enumerate(rows):
+        prompt = 1 + index % 3
+        row["labels"] = [-100] * prompt + row["labels"][prompt:]
+    (gradients,), (log,), _ = recorded_run(
+        tmp_path, model_for("causal", 1), model_for("causal", 2), rows, batch_size, accumulation=8 // batch_size
+    )
+    models = model_for("causal", 1).double().train(), model_for("causal", 2).double().eval()
+    means, expected = reference_gradients(*models, "causal", rows, TEMPERATURE, ALPHA)
+    assert relative_difference(gradients, expected) < 1e-6
+    assert log["loss/soft"] == pytest.approx(means["soft"], rel=1e-6)
+    assert means["soft"] != pytest.approx(
+        reference_gradients(*models, "causal", rows_for("causal"), 3.0, 0.3)[0]["soft"]
+    )

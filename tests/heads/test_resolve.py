@@ -2,7 +2,20 @@
 
 import pytest
 import torch
-from transformers import BertConfig, BertForMultipleChoice, BertModel, T5Config, T5ForConditionalGeneration
+from transformers import (
+    AutoModelForAudioClassification,
+    AutoModelForImageClassification,
+    BartConfig,
+    BartForCausalLM,
+    BartForQuestionAnswering,
+    BertConfig,
+    BertForPreTraining,
+    BertModel,
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
+    ViTConfig,
+    ViTForImageClassification,
+)
 from transformers.models.xlm.modeling_xlm import XLMConfig, XLMWithLMHeadModel
 
 from hf_distill import EncoderLMConfig, EncoderLMForMaskedLM
@@ -11,13 +24,18 @@ from hf_distill.heads import (
     CausalLMHead,
     MaskedLMHead,
     MultiLabelHead,
+    MultipleChoiceHead,
+    NextSentenceHead,
     QuestionAnsweringHead,
     RegressionHead,
+    SemanticSegmentationHead,
+    Seq2SeqHead,
     SingleLabelHead,
+    SpeechSeq2SeqHead,
     TokenClassificationHead,
     head_of,
 )
-from tests.tiny_models import SIZES, bert, model_for
+from tests.tiny_models import ALL_HEADS, SIZES, bart, bert, model_for, vision
 
 
 EXPECTED = {
@@ -28,10 +46,20 @@ EXPECTED = {
     "answers": QuestionAnsweringHead,
     "masked": MaskedLMHead,
     "causal": CausalLMHead,
+    "open_multi_label": SingleLabelHead,
+    "decoded_single_label": SingleLabelHead,
+    "images": SingleLabelHead,
+    "sounds": SingleLabelHead,
+    "choices": MultipleChoiceHead,
+    "pixels": SemanticSegmentationHead,
+    "next_sentence": NextSentenceHead,
+    "seq2seq": Seq2SeqHead,
+    "bart": Seq2SeqHead,
+    "speech": SpeechSeq2SeqHead,
 }
 
 
-@pytest.mark.parametrize("head", EXPECTED)
+@pytest.mark.parametrize("head", ALL_HEADS)
 def test_known_heads(head):
     assert type(head_of(model_for(head, layers=1))) is EXPECTED[head]
 
@@ -43,6 +71,57 @@ def test_multi_label_knows_its_classes():
 def test_several_numbers_are_a_regression_if_the_configuration_says_so():
     assert type(head_of(bert(num_labels=3, problem_type="regression"))) is RegressionHead
     assert type(head_of(bert(num_labels=1, problem_type="multi_label_classification"))) is MultiLabelHead
+
+
+def test_images_and_sounds_have_the_problems_of_texts():
+    for config, expected in {
+        ("num_labels", 1): RegressionHead,
+        ("num_labels", 4): SingleLabelHead,
+        ("problem_type", "multi_label_classification"): MultiLabelHead,
+    }.items():
+        head = head_of(vision(ViTForImageClassification, ViTConfig, image_size=8, **dict([config])))
+        assert type(head) is expected and head.auto_class is AutoModelForImageClassification
+    assert head_of(model_for("sounds", 1)).auto_class is AutoModelForAudioClassification
+
+
+def test_bart_has_the_head_that_its_class_says():
+    assert type(head_of(bart(BartForQuestionAnswering))) is QuestionAnsweringHead
+    decoder = BartForCausalLM(BartConfig(vocab_size=20, d_model=8, decoder_layers=1, decoder_attention_heads=2))
+    assert type(head_of(decoder)) is CausalLMHead
+
+
+FLOATS = {"labels": torch.zeros(2, 3)}
+
+
+def test_an_empty_problem_type_is_decided_by_the_labels():
+    head = head_of(model_for("images", 1))
+    resolved = head.resolved(FLOATS)
+    assert (type(resolved), resolved.num_classes, resolved.auto_class) == (MultiLabelHead, 3, head.auto_class)
+    assert resolved.resolved(FLOATS) is resolved
+    for labels in (torch.zeros(2, dtype=torch.long), torch.zeros(2, 3, dtype=torch.long), torch.zeros(2), None):
+        assert head.resolved({"labels": labels}) is head
+    assert head.resolved({"labels": torch.zeros(2, 4)}) is head
+    assert head.resolved({}) is head
+
+
+@pytest.mark.parametrize("task", ["masked", "causal", "seq2seq", "answers", "choices", "regression", "multi_label"])
+def test_other_heads_are_not_decided_by_the_labels(task):
+    head = head_of(model_for(task, 1))
+    assert head.resolved(FLOATS) is head
+
+
+def test_a_problem_type_that_is_given_stays():
+    head = head_of(bert(num_labels=3, problem_type="single_label_classification"))
+    assert head.resolved(FLOATS) is head
+
+
+def test_deberta_takes_floats_for_a_distribution():
+    """Transformers at large takes them for a yes or no to each class; DeBERTa's own loss is a cross-entropy."""
+    model = DebertaV2ForSequenceClassification(DebertaV2Config(**SIZES, num_hidden_layers=1, num_labels=3)).eval()
+    soft = torch.tensor([[0.2, 0.3, 0.5]])
+    outputs = model(torch.tensor([[3, 4]]), labels=soft)
+    assert torch.allclose(outputs.loss, -(soft * outputs.logits.log_softmax(-1)).sum())
+    assert type(head_of(model).resolved({"labels": soft})) is SingleLabelHead
 
 
 def test_a_subclass_has_its_parents_head():
@@ -69,9 +148,8 @@ def test_xlm_shifts_no_labels():
 @pytest.mark.parametrize(
     "model",
     [
-        BertForMultipleChoice(BertConfig(**SIZES, num_hidden_layers=1)),
+        BertForPreTraining(BertConfig(**SIZES, num_hidden_layers=1)),
         BertModel(BertConfig(**SIZES, num_hidden_layers=1)),
-        T5ForConditionalGeneration(T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)),
         torch.nn.Linear(2, 2),
     ],
     ids=lambda model: type(model).__name__,

@@ -13,7 +13,8 @@ PACKAGE = Path(hf_distill.__file__).parent
 NOUNS = {"version", "errors", "types"}
 SIGNALS = NOUNS | {"heads", "cache", "teachers"}
 WHAT_TO_LEARN = {"functional", "schedules", "layer_maps", "terms", "objective"}
-ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "students", "preflight", "report", "tally"}
+ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "students", "report", "tally"}
+ALL_BUT_MODELS |= {"preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances"}
 
 # room: what it may import, which is always of an earlier row
 ROOMS = {
@@ -33,6 +34,10 @@ ROOMS = {
     "students": {"types", "errors", "layer_maps"},
     "models": set(),
     "preflight": SIGNALS | {"terms", "objective"},
+    "trial_batches": {"types", "errors"},
+    "teacher_scores": {"types", "errors", "heads"},
+    "rehearsal": SIGNALS | {"terms", "objective", "preflight", "trial_batches", "teacher_scores"},
+    "invariances": SIGNALS | {"trial_batches"},
     "report": NOUNS | {"heads"},
     "tally": {"types", "errors"},
     "training_args": ALL_BUT_MODELS,

@@ -1,0 +1,277 @@
+"""The equalities that this library promises, tried on a user's own models and rows."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from hf_distill.errors import ConfigurationError
+from hf_distill.heads.base import IGNORED_LABEL
+from hf_distill.teachers import OnlineTeacher
+from hf_distill.trial_batches import collated, leaving_no_trace, sampled_rows
+
+
+MAX_WEIGHTS_IN_FLOAT64 = 50_000_000
+"""Of student and teacher together; larger models are tried in float32."""
+TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3}
+TEMPERATURE_TOLERANCE = 0.2
+EXTRA_PADDING = 8
+BATCH_NORM = "batch normalisation takes its statistics over a micro-batch, so this cannot hold while it is trained"
+
+
+@dataclass(frozen=True)
+class Invariance:
+    """One equality."""
+
+    name: str
+    held: bool | None
+    """None if it could not be tried."""
+    difference: float | None
+    """‖g − g′‖ / ‖g′‖ of the gradients, or of what `name` says; 0 if equal."""
+    tolerance: float
+    reason: str = ""
+    """Why it could not be tried, or cannot hold; or what else to know."""
+
+    def __str__(self) -> str:
+        state = {True: "held", False: "BROKEN", None: "not tried"}[self.held]
+        numbers = "" if self.difference is None else f"{self.difference:.2g} (tolerance {self.tolerance:.0e})"
+        return f"{self.name:<40} {state:<10} {numbers:<28} {self.reason}".rstrip()
+
+
+@dataclass(frozen=True)
+class InvarianceReport:
+    """Every equality; `str(report)` has a line for each."""
+
+    checks: tuple[Invariance, ...]
+    dtype: torch.dtype
+    """What they were computed in."""
+
+    @property
+    def held(self) -> bool:
+        """Whether none is broken."""
+        return all(check.held is not False for check in self.checks)
+
+    def __getitem__(self, name: str) -> Invariance:
+        return next(check for check in self.checks if check.name == name)
+
+    def __str__(self) -> str:
+        return "\n".join(str(check) for check in self.checks)
+
+
+def check_invariances(trainer: Any, num_rows: int = 8) -> InvarianceReport:
+    """Whether the equalities of a [`DistillationTrainer`] hold for its own models, objective and rows.
+
+    | name | what is compared |
+    |---|---|
+    | accumulation | the gradient of one batch, and of its halves and its single rows accumulated |
+    | order of rows | the gradient of the batch, and of the batch reversed |
+    | padding | the gradient of the batch, and of the batch padded up to 8 tokens further on the right |
+    | temperature of `<term>` | its gradient at a high temperature and at twice that; factors of T² make them equal |
+    | teacher repeats itself | its scores in two calls |
+    | teacher unchanged | its weights and buffers before and after a step of the student |
+
+    All run on copies of student and teacher, in float64 where both have 50 million weights at most, else in float32.
+    Dropout is off; batch normalisation is in train mode, and breaks the first three by what it is. Nothing of the
+    trainer changes. With several processes, call it on all of them.
+
+    Raises:
+        ConfigurationError: if weights are sharded or the training data has no row that can be read.
+    """
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled or trainer.get_tp_size() > 1:
+        raise ConfigurationError(
+            "the weights are sharded, and the checks need copies of whole models. Call `check_invariances` in a "
+            "process without FSDP, DeepSpeed and tensor parallelism; what it finds holds there too."
+        )
+    rows = sampled_rows(trainer.train_dataset, num_rows)
+    if not rows:
+        raise ConfigurationError("`train_dataset` gives no rows to check on. Pass a map-style data set of a few rows.")
+    with leaving_no_trace(trainer.model):
+        return _Experiment(trainer, rows).report()
+
+
+class _Experiment:
+    """Copies of student and teacher, a batch, and the gradient of the objective on it."""
+
+    def __init__(self, trainer: Any, rows: list[Any]) -> None:
+        self.original = trainer
+        models = trainer.model, trainer.teacher.model if isinstance(trainer.teacher, OnlineTeacher) else None
+        num_weights = sum(weight.numel() for model in models if model is not None for weight in model.parameters())
+        self.dtype = torch.float64 if num_weights <= MAX_WEIGHTS_IN_FLOAT64 else torch.float32
+        self.student, teacher_model = copy.deepcopy(models)  # together, so that what they share stays shared
+        self.student.to(self.dtype)
+        self.trainer = copy.copy(trainer)
+        self.trainer.model = self.trainer.model_wrapped = self.student
+        self.trainer._log_window = trainer._log_window.clone()
+        if teacher_model is not None:
+            self.trainer.teacher = _teacher_of(trainer.teacher, teacher_model.to(self.dtype))
+        self.teacher_model: Any = teacher_model
+        self.normalises = any(isinstance(module, _BatchNorm) for module in self.student.modules())
+        for module in self.student.modules():
+            if isinstance(module, _BatchNorm):
+                module.train()
+        self.parameters = [parameter for parameter in self.student.parameters() if parameter.requires_grad]
+        self.batch = {name: self._cast(value) for name, value in collated(trainer, rows).items()}
+        self.trainer._resolve_head(self.batch)
+        self.num_rows = len(next(value for value in self.batch.values() if isinstance(value, Tensor) and value.ndim))
+        self.tolerance = TOLERANCES[self.dtype]
+
+    def report(self) -> InvarianceReport:
+        whole = self.gradient([self.batch])
+        checks = [self.accumulation(whole), self.order(whole), self.padding(whole), *self.temperatures()]
+        if self.trainer.teacher is not None:
+            checks.append(self.repeats())
+        if self.teacher_model is not None:
+            checks.append(self.unchanged())
+        return InvarianceReport(tuple(checks), self.dtype)
+
+    def gradient(self, batches: list[dict[str, Any]]) -> list[Tensor]:
+        """What an optimizer would get from these micro-batches."""
+        counts = self.trainer._get_num_items_in_batch(batches, self.original.args.device)
+        total = [torch.zeros_like(parameter) for parameter in self.parameters]
+        for batch in batches:
+            loss = self.trainer.compute_loss(self.student, dict(batch), num_items_in_batch=counts)
+            for sum_, part in zip(total, self._gradient_of(loss), strict=True):
+                sum_ += part
+        return total
+
+    def accumulation(self, whole: list[Tensor]) -> Invariance:
+        if self.num_rows < (4 if self.normalises else 2):
+            return Invariance(
+                "accumulation", None, None, self.tolerance, f"the batch has too few rows ({self.num_rows})"
+            )
+        half = (self.num_rows + 1) // 2
+        differences = []
+        for size in {half} if self.normalises else {half, 1}:  # batch normalisation refuses single rows
+            splits = torch.arange(self.num_rows).split(size)
+            differences.append(_difference(self.gradient([self._rows(each) for each in splits]), whole))
+        return self._compared("accumulation", max(differences))
+
+    def order(self, whole: list[Tensor]) -> Invariance:
+        reversed_rows = self._rows(torch.arange(self.num_rows).flip(0))
+        return self._compared("order of rows", _difference(self.gradient([reversed_rows]), whole))
+
+    def padding(self, whole: list[Tensor]) -> Invariance:
+        mask = self.batch.get("attention_mask")
+        if not isinstance(mask, Tensor) or mask.ndim != 2 or "input_ids" not in self.batch:
+            reason = "the batch has no `input_ids` with an `attention_mask` of two axes"
+            return Invariance("padding", None, None, self.tolerance, reason)
+        width = mask.shape[1]
+        models = [model for model in (self.student, self.teacher_model) if model is not None]
+        limits = [getattr(getattr(model, "config", None), "max_position_embeddings", None) for model in models]
+        extra = min([EXTRA_PADDING, *(limit - width for limit in limits if isinstance(limit, int))])
+        if extra <= 0:
+            return Invariance("padding", None, None, self.tolerance, "the batch is as wide as a model can read")
+        padded = {name: self._padded(name, value, width, extra) for name, value in self.batch.items()}
+        return self._compared("padding", _difference(self.gradient([padded]), whole))
+
+    def temperatures(self) -> list[Invariance]:
+        """Far above the logits, T² · ∂divergence does not depend on T; without the factor it falls to a quarter."""
+        objective = self.trainer.distillation_objective
+        checks = []
+        for name, weighted in objective.terms.items():
+            term: Any = weighted.term
+            if "temperature" not in getattr(term, "__dataclass_fields__", {}):
+                continue
+            student, teacher, where, _ = self.trainer._compare(self.student, self.batch, objective.requires)
+            finite = student.logits.detach()[student.logits.detach().isfinite()]
+            high = max(1.0, 10 * finite.abs().max().item())
+            norms = []
+            for temperature in (high, 2 * high):
+                hot = replace(term, temperature=temperature)
+                norms.append(_norm(self._gradient_of(hot(student, teacher, where, 0.0).total)))
+            name = f"temperature of {name}"
+            if norms[0] == 0:
+                checks.append(Invariance(name, None, None, TEMPERATURE_TOLERANCE, "its gradient is 0"))
+                continue
+            ratio = norms[1] / norms[0]
+            held = abs(ratio - 1) <= TEMPERATURE_TOLERANCE
+            reason = f"gradient at T={2 * high:.3g} over that at T={high:.3g}: {ratio:.3g}"
+            checks.append(Invariance(name, held, abs(ratio - 1), TEMPERATURE_TOLERANCE, reason))
+        return checks
+
+    def repeats(self) -> Invariance:
+        first, second = (self.trainer.teacher.signals(self.batch).logits for _ in range(2))
+        finite = first.isfinite()
+        scores = [each[finite].double() for each in (first, second)]
+        difference = _difference([scores[1]], [scores[0]])
+        return Invariance(
+            "teacher repeats itself",
+            difference <= self.tolerance,
+            difference,
+            self.tolerance,
+            "" if difference <= self.tolerance else "its answers are random: is dropout on?",
+        )
+
+    def unchanged(self) -> Invariance:
+        before = {name: tensor.clone() for name, tensor in self.teacher_model.state_dict().items()}
+        gradients = self.gradient([self.batch])
+        with torch.no_grad():
+            for parameter, gradient in zip(self.parameters, gradients, strict=True):
+                parameter -= 1e-2 * gradient
+        after = self.teacher_model.state_dict()
+        changed = [name for name, tensor in before.items() if not torch.equal(tensor, after[name])]
+        shared = _shared_memory(self.original.model, self.original.teacher.model)
+        reason = f"changed: {changed[:3]}" if changed else f"memory shared with the student: {shared[:3]}"
+        broken = bool(changed or shared)
+        difference = float(len(changed) + len(shared))
+        return Invariance("teacher unchanged", not broken, difference, 0.0, reason if broken else "")
+
+    def _compared(self, name: str, difference: float) -> Invariance:
+        held = difference <= self.tolerance
+        return Invariance(name, held, difference, self.tolerance, "" if held or not self.normalises else BATCH_NORM)
+
+    def _gradient_of(self, loss: Tensor) -> list[Tensor]:
+        return list(
+            torch.autograd.grad(loss, self.parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
+        )
+
+    def _cast(self, value: Any) -> Any:
+        return value.to(self.dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    def _rows(self, indices: Tensor) -> dict[str, Any]:
+        return self._mapped(lambda value: value[indices.to(value.device)])
+
+    def _mapped(self, function: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+        return {
+            name: function(value)
+            if isinstance(value, Tensor) and value.ndim and len(value) == self.num_rows
+            else value
+            for name, value in self.batch.items()
+        }
+
+    def _padded(self, name: str, value: Any, width: int, extra: int) -> Any:
+        is_per_token = isinstance(value, Tensor) and value.ndim == 2 and value.shape[1] == width
+        if not is_per_token or value.is_floating_point():
+            return value.clone() if isinstance(value, Tensor) else value
+        processor_id = getattr(self.original.processing_class, "pad_token_id", None)
+        config_id = getattr(getattr(self.student, "config", None), "pad_token_id", None)
+        padding_id = next((each for each in (processor_id, config_id) if each is not None), 0)
+        fill = {"input_ids": padding_id, "labels": IGNORED_LABEL, "shift_labels": IGNORED_LABEL}.get(name, 0)
+        return nn.functional.pad(value, (0, extra), value=fill)
+
+
+def _teacher_of(teacher: OnlineTeacher, model: Any) -> OnlineTeacher:
+    """The same teacher with another copy of its model, without mixed precision."""
+    twin = copy.copy(teacher)
+    twin.__dict__ |= vars(OnlineTeacher(model, teacher.head)) | {"device": teacher.device}
+    return twin
+
+
+def _shared_memory(student: nn.Module, teacher: nn.Module) -> list[str]:
+    trained = {p.untyped_storage().data_ptr() for p in student.parameters() if p.requires_grad and p.numel()}
+    named = teacher.state_dict().items()
+    return [name for name, tensor in named if tensor.numel() and tensor.untyped_storage().data_ptr() in trained]
+
+
+def _norm(gradient: list[Tensor]) -> float:
+    return float(sum(part.double().square().sum().item() for part in gradient) ** 0.5)
+
+
+def _difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
+    size = _norm(theirs)
+    distance = _norm([mine - yours for mine, yours in zip(ours, theirs, strict=True)])
+    return distance / size if size > 0 else distance

@@ -1,0 +1,313 @@
+"""One rehearsed step: how much each term pulls, whether the teacher knows anything, whether it all fits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.trainer_utils import unwrap_peft_model
+from transformers.utils import logging
+
+from hf_distill import preflight
+from hf_distill.errors import ConfigurationError
+from hf_distill.heads.base import real_tokens
+from hf_distill.teacher_scores import TeacherScore, teacher_score
+from hf_distill.teachers import OnlineTeacher
+from hf_distill.terms import HardLabelTerm
+from hf_distill.trial_batches import collated, leaving_no_trace, sampled_rows
+from hf_distill.types import Batch, Requirements
+
+
+logger = logging.get_logger(__name__)
+
+NUM_TEACHER_ROWS = 64
+LARGEST_RATIO = 100.0
+"""Between the weighted gradients of two terms; beyond it, one of them has no say."""
+
+POSITION_TABLES = ("position_embeddings", "position_embedding", "embed_positions", "wpe")
+"""What Transformers calls the tables of learned positions."""
+
+OPTIMIZER_STATES = {"adafactor": 0.0, "sgd": 0.0, "lion": 1.0, "rmsprop": 1.0, "adagrad": 1.0}
+"""States per weight, by what the optimizer's name starts with; Adam's two where none fits."""
+
+
+@dataclass(frozen=True)
+class TermSize:
+    """How large one term is on one batch."""
+
+    unit: str
+    """What it is counted in."""
+    count: int
+    """Its units in the batch."""
+    value: float
+    """Its unweighted mean over them."""
+    weight: float
+    """The larger of its weights at the start and the end of training."""
+    gradient: float
+    """Norm of its weighted gradient, over all weights of the student that are trained."""
+    ratio: float | None
+    """`gradient` over that of the labels, or over the largest one where the objective has no labels."""
+    cosine: float | None
+    """Between its gradient and that of the labels."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a process holds at least, in bytes. Activations come on top."""
+
+    student: int
+    """Its weights."""
+    gradients: int
+    """As many as there are weights that are trained."""
+    optimizer: int
+    """States per trained weight: 2 for Adam, 1 byte each for its 8-bit variants, 1 state for Lion, none for SGD."""
+    teacher: int
+    """The weights of a teacher that is a model."""
+    logits: int
+    """Class scores of student and teacher for one micro-batch, in the dtype they are computed in."""
+
+
+@dataclass(frozen=True)
+class PreflightReport:
+    """What one rehearsed step showed; `str(report)` is a short table."""
+
+    terms: Mapping[str, TermSize]
+    teacher: TeacherScore | None
+    """None without a teacher, without labels, or with a head that we do not know."""
+    longest_row: int | None
+    """The largest number of real tokens of a row in the samples."""
+    memory: Memory | None
+    warnings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{'term':<16} {'value':>10} {'weight':>8} {'gradient':>10} {'ratio':>9} {'cosine':>7}  counted"]
+        for name, size in self.terms.items():
+            ratio, cosine = _number(size.ratio), _number(size.cosine, ".2f")
+            lines.append(
+                f"{name:<16} {size.value:>10.4g} {size.weight:>8.3g} {size.gradient:>10.3g} {ratio:>9} {cosine:>7}  "
+                f"{size.count} {size.unit}s"
+            )
+        if self.teacher is not None:
+            lines.append(f"teacher: {self.teacher}")
+        if self.memory is not None:
+            sizes = ", ".join(f"{name} {size / 2**20:.1f}" for name, size in vars(self.memory).items())
+            lines.append(f"memory without activations, MiB: {sizes}")
+        return "\n".join(lines) if self.terms else "no rehearsal"
+
+
+def preflight_report(trainer: Any) -> PreflightReport:
+    """A rehearsed step of a [`DistillationTrainer`], which leaves weights, gradients, random state and data as they
+    were.
+
+    One micro-batch goes through teacher and student, and each term's gradient is taken. The teacher answers up to 64
+    rows of the evaluation data (of the training data, if there is none). Dropout is off. It is printed on the main
+    process; what may be unwise is logged as a warning.
+
+    Where weights are sharded (FSDP, DeepSpeed, tensor, context or sequence parallelism), or the rows of a stream
+    cannot be read twice, nothing is measured, and the only warning says so.
+
+    Raises:
+        MissingInputError, ConfigurationError: if the batch lacks what the objective reads, or a row is longer than
+            the table of positions of student or teacher.
+    """
+    reason = _obstacle(trainer)
+    rows = [] if reason else sampled_rows(trainer.train_dataset, trainer._train_batch_size)
+    if not rows:
+        reason = reason or "the training data is missing, or is a stream that cannot be copied"
+        report = PreflightReport({}, None, None, None, (f"The rehearsal is skipped: {reason}.",))
+    else:
+        with leaving_no_trace(trainer.model), trainer.compute_loss_context_manager():
+            report = _rehearsed(trainer, rows)
+    for warning in report.warnings:
+        logger.warning(warning)
+    if report.terms and trainer.is_world_process_zero():
+        print(report, flush=True)
+    return report
+
+
+def _rehearsed(trainer: Any, rows: list[Any]) -> PreflightReport:
+    batch = collated(trainer, rows)
+    trainer._resolve_head(batch)
+    preflight.check_batch(batch, trainer.head, trainer.distillation_objective)
+    evaluation = sampled_rows(trainer.eval_dataset, NUM_TEACHER_ROWS)
+    evaluation = evaluation or sampled_rows(trainer.train_dataset, NUM_TEACHER_ROWS)
+    size = trainer._train_batch_size
+    evaluation_batches = [
+        collated(trainer, evaluation[start : start + size], for_evaluation=True)
+        for start in range(0, len(evaluation), size)
+    ]
+    longest = max((_longest_row(each) for each in (batch, *evaluation_batches)), default=0)
+    warnings = check_lengths(longest, _models(trainer))
+    terms, logits_bytes = _term_sizes(trainer, batch)
+    warnings += _warnings_of_sizes(terms)
+    score = teacher_score(trainer.head, _teacher_answers(trainer, evaluation_batches))
+    if score is not None and not score.is_above_chance:
+        warnings.append(
+            f"The teacher is not above chance on {score.num_rows} sampled rows: {score}. A student would learn noise. "
+            "Look whether its labels are in the order of the data, and whether it was trained on this task."
+        )
+    return PreflightReport(terms, score, longest or None, _memory(trainer, logits_bytes), tuple(warnings))
+
+
+def check_lengths(longest: int, models: Mapping[str, nn.Module]) -> list[str]:
+    """No row is longer than the positions that a model knows.
+
+    Args:
+        longest: real tokens of the longest row.
+        models: who → model.
+
+    Returns:
+        A warning for each model without a table of positions whose configuration names a smaller maximum.
+
+    Raises:
+        ConfigurationError: if a table of positions is too short, naming every model with one.
+    """
+    faults, warnings = [], []
+    for who, model in models.items():
+        maximum = getattr(getattr(unwrap_peft_model(model), "config", None), "max_position_embeddings", None)
+        if not isinstance(maximum, int) or longest <= maximum - _num_reserved_positions(model):
+            continue
+        says = f"a row has {longest} tokens, and the {who} {type(model).__name__} has "
+        if _position_tables(model):
+            faults.append(f"{says}{maximum - _num_reserved_positions(model)} positions")
+        else:
+            warnings.append(f"{says}max_position_embeddings={maximum}: its answers beyond may be worse.".capitalize())
+    if faults:
+        raise ConfigurationError(
+            f"{'; '.join(faults)}. Truncate the rows to the smaller maximum (`max_length=` of the tokenizer), or "
+            "choose a model that reads longer rows."
+        )
+    return warnings
+
+
+def _obstacle(trainer: Any) -> str | None:
+    """Why nothing can be measured on one process alone."""
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        return "weights and gradients are sharded (FSDP or DeepSpeed)"
+    if trainer.get_tp_size() * trainer.get_cp_size() * trainer.get_sp_size() > 1:
+        return "the model or its sequences are split over processes"
+    return None
+
+
+def _models(trainer: Any) -> dict[str, nn.Module]:
+    teacher = {"teacher": trainer.teacher.model} if isinstance(trainer.teacher, OnlineTeacher) else {}
+    return {"student": trainer.model, **teacher}
+
+
+def _term_sizes(trainer: Any, batch: Batch) -> tuple[dict[str, TermSize], int]:
+    """Every term on this batch, and the bytes of the class scores."""
+    objective = trainer.distillation_objective
+    student, teacher, where, _ = trainer._compare(trainer.model, batch, objective.requires)
+    losses = objective(student, teacher, where, 0.0)
+    start, end = objective.weights(0.0), objective.weights(1.0)
+    parameters = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
+    label_term = next((name for name, item in objective.terms.items() if isinstance(item.term, HardLabelTerm)), None)
+    order = sorted(losses, key=lambda name: name != label_term)
+    means = {name: losses[name].total / losses[name].count.clamp(min=1) for name in order}
+    norms: dict[str, float] = {}
+    cosines: dict[str, float] = {}
+    of_labels: list[Tensor] = []
+    for name in order:
+        gradient = _gradient(means[name], parameters)
+        norms[name] = _dot(gradient, gradient) ** 0.5
+        if name == label_term:
+            of_labels = gradient
+        elif of_labels and norms[name] * norms[order[0]] > 0:
+            cosines[name] = _dot(gradient, of_labels) / (norms[name] * norms[order[0]])
+    weights = {name: max(start[name], end[name]) for name in losses}
+    pulls = {name: weights[name] * norms[name] for name in losses}
+    reference = pulls[label_term] if label_term is not None else max(pulls.values())
+    sizes = {
+        name: TermSize(
+            unit=objective.terms[name].term.unit.value,
+            count=int(loss.count),
+            value=means[name].item(),
+            weight=weights[name],
+            gradient=pulls[name],
+            ratio=pulls[name] / reference if reference > 0 else None,
+            cosine=cosines.get(name),
+        )
+        for name, loss in losses.items()
+    }
+    scores = [student.logits] + ([teacher.logits] if teacher is not None else [])
+    return sizes, sum(tensor.numel() * tensor.element_size() for tensor in scores)
+
+
+def _gradient(loss: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
+    if not loss.requires_grad:
+        return [torch.zeros_like(parameter) for parameter in parameters]
+    return list(torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True, materialize_grads=True))
+
+
+def _dot(ours: list[Tensor], theirs: list[Tensor]) -> float:
+    pairs = zip(ours, theirs, strict=True)
+    return sum((torch.sum(mine.double() * yours.double()).item() for mine, yours in pairs), 0.0)
+
+
+def _warnings_of_sizes(terms: Mapping[str, TermSize]) -> list[str]:
+    warnings = []
+    reference = next((name for name, size in terms.items() if size.ratio == 1.0), None)
+    for name, size in terms.items():
+        if size.count == 0:
+            warnings.append(f"The term {name!r} counts nothing in a batch, so its size could not be measured.")
+        elif size.ratio is not None and not 1 / LARGEST_RATIO <= size.ratio <= LARGEST_RATIO:
+            warnings.append(
+                f"The weighted gradient of term {name!r} is {size.gradient:.3g}, and that of {reference!r} is "
+                f"{terms[reference].gradient if reference else 0:.3g}, so one of them has next to no say (ratio "
+                f"{size.ratio:.3g}). Change the weight of {name!r}, now {size.weight:.3g}, or drop the smaller term."
+            )
+    return warnings
+
+
+def _teacher_answers(trainer: Any, batches: list[dict[str, Any]]) -> list[tuple[Batch, Any, Any]]:
+    """Each batch with what the teacher says about it, aligned with the student's classes, and where it counts."""
+    if trainer.teacher is None:
+        return []
+    answers: list[tuple[Batch, Any, Any]] = []
+    with torch.no_grad():
+        for batch in batches:
+            if trainer.head.has_labels(batch):
+                _, teacher, where, _ = trainer._compare(trainer.model, batch, Requirements(labels=True, teacher=True))
+                answers.append((batch, teacher, where))
+    return answers
+
+
+def _longest_row(batch: Batch) -> int:
+    if not isinstance(batch.get("input_ids"), Tensor) or batch["input_ids"].ndim != 2:
+        return 0
+    return int(real_tokens(batch).sum(1).max())
+
+
+def _position_tables(model: nn.Module) -> list[nn.Embedding]:
+    named = model.named_modules()
+    return [m for name, m in named if isinstance(m, nn.Embedding) and name.rpartition(".")[2] in POSITION_TABLES]
+
+
+def _num_reserved_positions(model: nn.Module) -> int:
+    """RoBERTa's table starts counting after its padding id, and its configuration includes those rows."""
+    tables = _position_tables(model)
+    return max((table.padding_idx + 1 for table in tables if table.padding_idx is not None), default=0)
+
+
+def _memory(trainer: Any, logits_bytes: int) -> Memory:
+    models = _models(trainer)
+    trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
+    optimizer = str(getattr(trainer.args.optim, "value", trainer.args.optim))
+    states = next((number for name, number in OPTIMIZER_STATES.items() if name in optimizer), 2.0)
+    is_small = "8bit" in optimizer
+    return Memory(
+        student=_num_bytes(models["student"].parameters()),
+        gradients=_num_bytes(trained),
+        optimizer=int(states * sum(p.numel() * (1 if is_small else p.element_size()) for p in trained)),
+        teacher=_num_bytes(models["teacher"].parameters()) if "teacher" in models else 0,
+        logits=logits_bytes,
+    )
+
+
+def _num_bytes(tensors: Any) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _number(value: float | None, form: str = ".3g") -> str:
+    return "-" if value is None else format(value, form)

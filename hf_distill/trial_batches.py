@@ -1,0 +1,84 @@
+"""Batches to try things on before training, in a way that leaves no trace in the training."""
+
+import copy
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import IterableDataset
+
+
+def sampled_rows(dataset: Any, count: int) -> list[Any]:
+    """Up to `count` rows, spread evenly over a data set, or the first ones of a stream.
+
+    A stream is read through `take`, or from a copy, so that it can still be read from its start.
+
+    Returns:
+        No rows if there is no data set, or if a stream cannot be copied.
+    """
+    if isinstance(dataset, Mapping):
+        dataset = next(iter(dataset.values()), None)
+    if dataset is None:
+        return []
+    if not isinstance(dataset, IterableDataset) and hasattr(dataset, "__getitem__"):
+        length = len(dataset)
+        return [dataset[index * length // min(count, length)] for index in range(min(count, length))]
+    if hasattr(dataset, "take"):
+        return list(dataset.take(count))
+    try:
+        return list(islice(copy.deepcopy(dataset), count))
+    except TypeError:  # it holds an open file or a generator
+        return []
+
+
+def collated(trainer: Any, rows: list[Any], for_evaluation: bool = False) -> dict[str, Any]:
+    """A batch of these rows on the device of `trainer`, as its data loader would make it."""
+    collator = _with_own_random_state(trainer.data_collator)
+    if for_evaluation and hasattr(collator, "for_evaluation"):
+        collator = collator.for_evaluation()
+    collator = trainer._get_collator_with_removed_columns(collator)
+    batch: dict[str, Any] = trainer._prepare_inputs(collator(rows))
+    return batch
+
+
+@contextmanager
+def leaving_no_trace(student: nn.Module) -> Iterator[None]:
+    """Run the body with the student in eval mode, then put back random state, modes and buffers, bit for bit.
+
+    Recurrent layers stay in train mode, since cuDNN computes no gradient for them otherwise.
+    """
+    modes = {module: module.training for module in student.modules()}
+    buffers = {buffer: buffer.clone() for buffer in student.buffers()}
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    try:
+        with torch.random.fork_rng(devices), torch.enable_grad():
+            student.eval()
+            for module in modes:
+                if isinstance(module, nn.RNNBase):
+                    module.training = modes[module]
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        with torch.no_grad():
+            for buffer, value in buffers.items():
+                buffer.copy_(value)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+
+
+def _with_own_random_state(collator: Any) -> Any:
+    """A shallow copy whose random generators are copies too."""
+    twin = copy.copy(collator)
+    for name, value in vars(twin).items() if hasattr(twin, "__dict__") else ():
+        if isinstance(value, torch.Generator):
+            setattr(twin, name, torch.Generator(value.device).set_state(value.get_state()))
+        elif isinstance(value, (np.random.Generator, np.random.RandomState, random.Random)):
+            setattr(twin, name, copy.deepcopy(value))
+    return twin

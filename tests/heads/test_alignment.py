@@ -1,0 +1,169 @@
+"""Class scores of student and teacher are brought onto the student's classes."""
+
+from functools import partial
+
+import pytest
+import torch
+from transformers import BertConfig
+
+from hf_distill.errors import ClassMismatchError, VocabularyMismatchError
+from hf_distill.functional import forward_kl, jensen_shannon, logit_mse, reverse_kl, total_variation
+from hf_distill.heads import alignment
+from hf_distill.heads.alignment import Alignment, VocabularyAlignment, class_alignment, vocabulary_alignment
+from hf_distill.types import Signals
+
+
+def config(*names):
+    return BertConfig(id2label=dict(enumerate(names)))
+
+
+@pytest.fixture
+def warnings_said(monkeypatch):
+    said = []
+    monkeypatch.setattr(alignment.logger, "warning_once", said.append)
+    return said
+
+
+@pytest.mark.parametrize(
+    "ours, theirs",
+    [
+        (("sad", "happy", "angry"), ("angry", "sad", "happy")),
+        (("sad", "happy"), ("sad", "angry", "happy")),
+        (("Sad", " HAPPY "), ("happy", "Angry", "sad")),
+        (("a", "A"), ("A", "b", "a")),
+    ],
+)
+@pytest.mark.parametrize("class_axis", [-1, -2])
+def test_each_class_is_found_by_its_name(ours, theirs, class_axis):
+    teacher = torch.randn(4, len(theirs), len(theirs))
+    aligned = class_alignment(config(*ours), config(*theirs), class_axis)
+    _, signals = aligned(Signals(torch.zeros(4, len(ours), 2)), Signals(teacher))
+    distinct = len({name.strip().lower() for name in ours}) == len(ours)
+    for index, name in enumerate(ours):
+        same = [
+            i
+            for i, other in enumerate(theirs)
+            if (other.lower() == name.strip().lower() if distinct else other == name)
+        ]
+        assert torch.equal(signals.logits.select(class_axis, index), teacher.select(class_axis, same[0]))
+    assert signals.logits.shape[class_axis] == len(ours)
+
+
+@pytest.mark.parametrize("theirs", [("sad", "happy"), ("SAD", "Happy"), (" sad", "happy")])
+def test_the_same_classes_cost_nothing(theirs, warnings_said):
+    student, teacher = Signals(torch.zeros(2)), Signals(torch.ones(2))
+    aligned = class_alignment(config("sad", "happy"), config(*theirs))(student, teacher)
+    assert aligned[0] is student
+    assert aligned[1] is teacher
+    assert warnings_said == []
+
+
+@pytest.mark.parametrize("unnamed", ["student", "teacher", "both"])
+def test_classes_without_names_are_taken_in_order_and_that_is_said(unnamed, warnings_said):
+    named, placeholders = config("sad", "happy", "angry"), BertConfig(num_labels=3)
+    student = named if unnamed == "teacher" else placeholders
+    teacher = named if unnamed == "student" else placeholders
+    assert type(class_alignment(student, teacher)) is Alignment
+    if unnamed == "both":
+        assert warnings_said == []
+    else:
+        assert f"The {unnamed}'s classes have no names" in warnings_said[0]
+        assert "order: ['sad', 'happy', 'angry']" in warnings_said[0]
+
+
+def test_classes_without_names_and_another_number():
+    with pytest.raises(
+        ClassMismatchError, match=r"student has 2 classes and the teacher 3\. .*num_labels=3.*id2label"
+    ):
+        class_alignment(BertConfig(num_labels=2), config("sad", "happy", "angry"))
+
+
+@pytest.mark.parametrize("theirs", [("sad", "happy"), ("sad", "happy", "furious"), ("x", "y", "z", "sad", "happy")])
+def test_a_teacher_that_lacks_classes(theirs):
+    with pytest.raises(
+        ClassMismatchError,
+        match=r"classes \['sad', 'Angry', 'happy'\] and the teacher \[.*\], which lacks \['Angry'\], so it cannot say",
+    ):
+        class_alignment(config("sad", "Angry", "happy"), config(*theirs))
+
+
+@pytest.mark.parametrize("ours, theirs", [(("a", "a"), ("a", "b")), (("a", "b"), ("b", "a", "a"))])
+def test_one_name_for_two_classes(ours, theirs):
+    with pytest.raises(ClassMismatchError, match=r"where 'a' stands for two classes\. Give each class a name"):
+        class_alignment(config(*ours), config(*theirs))
+
+
+@pytest.mark.parametrize(
+    "student_size, teacher_size, tokens",
+    [(40, 48, (40, 40)), (48, 40, (40, 40)), (44, 48, (40, 40)), (48, 44, (40, 43)), (40, 48, (40, 41))],
+)
+def test_rows_of_padding_have_no_probability_in_either(student_size, teacher_size, tokens, warnings_said):
+    student, teacher = torch.randn(2, 3, student_size), torch.randn(2, 3, teacher_size)
+    aligned = vocabulary_alignment(student_size, teacher_size, *tokens)
+    for before, signals in zip((student, teacher), aligned(Signals(student), Signals(teacher)), strict=True):
+        assert torch.equal(signals.logits[..., :40], before[..., :40])
+        assert signals.logits.shape == (2, 3, student_size)
+        assert (signals.logits[..., 40:] == -torch.inf).all()
+    assert warnings_said == []
+
+
+def test_vocabularies_of_one_size_cost_nothing():
+    student, teacher = Signals(torch.zeros(2)), Signals(torch.ones(2))
+    aligned = vocabulary_alignment(50304, 50304, 50257, None)(student, teacher)
+    assert aligned[0] is student
+    assert aligned[1] is teacher
+
+
+@pytest.mark.parametrize("sizes, tokens", [((50304, 50257), (50257, None)), ((50257, 50304), (None, 50257))])
+def test_one_tokenizer_is_taken_for_both_and_that_is_said(sizes, tokens, warnings_said):
+    assert isinstance(vocabulary_alignment(*sizes, *tokens), VocabularyAlignment)
+    (warning,) = warnings_said
+    assert f"The student has vocab_size {sizes[0]} and the teacher {sizes[1]}. " in warning
+    assert "with 50257 tokens, so it is taken to be that of both, and the 47 further rows to be padding" in warning
+
+
+@pytest.mark.parametrize(
+    "sizes, tokens, message",
+    [
+        ((40, 48), (None, None), r"vocab_size 40 and the teacher 48, and without a tokenizer .*`processing_class=`"),
+        ((40, 48), (44, 44), r"vocab_size 40 and the teacher 48, and the tokenizer knows 44 tokens, .* no padding"),
+        ((48, 40), (44, None), r"vocab_size 48 and the teacher 40, and the tokenizer knows 44 tokens"),
+        ((48, 44), (40, None), r"vocab_size 48 and the teacher 44, and the student's tokenizer knows 40 .* not show"),
+        ((30522, 50265), (None, 30522), r"30522 and the teacher 50265, and the teacher's tokenizer knows 30522"),
+    ],
+)
+def test_rows_that_may_be_tokens(sizes, tokens, message):
+    with pytest.raises(VocabularyMismatchError, match=message):
+        vocabulary_alignment(*sizes, *tokens)
+
+
+DIVERGENCES = {
+    "forward_kl": forward_kl,
+    "reverse_kl": reverse_kl,
+    "jensen_shannon": jensen_shannon,
+    "jensen_shannon 0.1": partial(jensen_shannon, beta=0.1),
+    "jensen_shannon 0.9": partial(jensen_shannon, beta=0.9),
+    "total_variation": total_variation,
+    "logit_mse": logit_mse,
+}
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+@pytest.mark.parametrize("student_size, teacher_size", [(5, 7), (8, 5), (8, 7)])
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_every_divergence_is_the_one_of_the_tokens_alone(divergence, student_size, teacher_size, temperature):
+    """Rows of padding with the largest logit of all change neither value nor gradient."""
+    student, teacher = torch.randn(4, student_size).double(), torch.randn(4, teacher_size).double()
+    student[:, 5:], teacher[:, 5:] = 9.0, 9.0
+    values, gradients = [], []
+    for aligned in (VocabularyAlignment(5, student_size), None):
+        ours = student.clone().requires_grad_() if aligned else student[:, :5].clone().requires_grad_()
+        pair = Signals(ours), Signals(teacher if aligned else teacher[:, :5])
+        a, b = aligned(*pair) if aligned else pair
+        values.append(DIVERGENCES[divergence](a.logits, b.logits, temperature=temperature))
+        values[-1].sum().backward()
+        gradients.append(ours.grad)
+    torch.testing.assert_close(values[0], values[1], rtol=0, atol=1e-12)
+    torch.testing.assert_close(gradients[0][:, :5], gradients[1], rtol=0, atol=1e-12)
+    assert (gradients[0][:, 5:] == 0).all()
+    assert gradients[1].abs().max() > 1e-3

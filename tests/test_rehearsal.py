@@ -1,0 +1,185 @@
+"""The rehearsed step: its numbers, what it refuses and warns of, and that it leaves no trace."""
+
+import logging
+import random
+
+import numpy as np
+import pytest
+import torch
+from transformers import RobertaConfig, RobertaForSequenceClassification
+
+from hf_distill import HardLabelTerm, Linear, Objective, SoftTargetTerm, preflight_report
+from hf_distill.errors import ConfigurationError, MissingInputError
+from hf_distill.rehearsal import check_lengths
+from tests.reference import reference_means
+from tests.test_trial_batches import Pipe, Stream
+from tests.tiny_models import SIZES, bert, llama, model_for, rows_for
+from tests.tiny_trainers import loss_logs, trainer_for, unlabelled
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    said = []
+    monkeypatch.setattr(logging.getLogger("hf_distill.rehearsal"), "warning", said.append)
+    return said
+
+
+def gradients_of(head):
+    """The mean of each term on all rows and its gradient, from plain loops."""
+    found = {}
+    for name in ("labels", "soft"):
+        student = model_for(head, 1).double()
+        mean = reference_means(student, model_for(head, 2).double(), head, rows_for(head), 2.0)[name]
+        mean.backward()
+        parts = [p.grad if p.grad is not None else torch.zeros_like(p) for p in student.parameters()]
+        found[name] = mean.item(), torch.cat([part.flatten() for part in parts])
+    return found
+
+
+@pytest.mark.parametrize("head", ["single_label", "causal", "answers"])
+def test_the_sizes_of_terms_and_gradients_equal_the_reference(tmp_path, head):
+    objective = Objective({"soft": (3.0, SoftTargetTerm(2.0)), "labels": (0.5, HardLabelTerm())})
+    report = preflight_report(trainer_for(tmp_path, head, objective=objective, per_device_train_batch_size=8))
+    expected = gradients_of(head)
+    labels, soft = report.terms["labels"], report.terms["soft"]
+    for name, size in report.terms.items():
+        assert size.value == pytest.approx(expected[name][0], rel=1e-4)
+        assert size.gradient == pytest.approx(size.weight * expected[name][1].norm().item(), rel=1e-3)
+    cosine = torch.nn.functional.cosine_similarity(expected["labels"][1], expected["soft"][1], dim=0).item()
+    assert soft.cosine == pytest.approx(cosine, abs=1e-3)
+    assert (labels.weight, soft.weight, labels.ratio, labels.cosine) == (0.5, 3.0, 1.0, None)
+    assert soft.ratio == pytest.approx(soft.gradient / labels.gradient)
+    assert not any("gradient" in warning for warning in report.warnings)
+    if head == "single_label":
+        assert (labels.unit, labels.count, soft.unit, soft.count) == ("label", 8, "position", 8)
+    assert report.longest_row == 9
+
+
+def test_a_term_far_smaller_than_the_labels_is_warned_of(tmp_path, warnings):
+    objective = Objective({"labels": (1.0, HardLabelTerm()), "soft": (1e-4, SoftTargetTerm())})
+    report = preflight_report(trainer_for(tmp_path, objective=objective))
+    assert report.terms["soft"].ratio < 0.01
+    (warning,) = warnings
+    size = report.terms["soft"].gradient
+    assert f"term 'soft' is {size:.3g}, and that of 'labels' is {report.terms['labels'].gradient:.3g}" in warning
+
+
+def test_without_labels_the_largest_term_is_the_measure(tmp_path, warnings):
+    objective = Objective({"small": (1e-4, SoftTargetTerm()), "large": (1.0, SoftTargetTerm())})
+    report = preflight_report(trainer_for(tmp_path, objective=objective, rows=unlabelled(rows_for("single_label"))))
+    assert report.terms["large"].ratio == 1.0
+    assert report.terms["small"].ratio == pytest.approx(1e-4)
+    assert report.terms["small"].cosine is None
+    assert len(warnings) == 1
+    assert report.teacher is None
+
+
+def test_a_weight_that_starts_at_nothing_counts_as_what_it_becomes(tmp_path, warnings):
+    objective = Objective({"labels": (1.0, HardLabelTerm()), "soft": (Linear(0.0, 0.5), SoftTargetTerm())})
+    assert preflight_report(trainer_for(tmp_path, objective=objective)).terms["soft"].weight == 0.5
+    assert warnings == []
+
+
+def test_a_teacher_at_chance_is_warned_of(tmp_path, warnings):
+    rows = rows_for("single_label", lengths=(5,) * 40)
+    report = preflight_report(trainer_for(tmp_path, rows=rows[:8], eval_dataset=rows))
+    assert (report.teacher.num_rows, report.teacher.is_above_chance) == (40, False)
+    assert str(report.teacher) in warnings[0]
+    with torch.no_grad():
+        teacher = model_for("single_label", 2)
+        right = [teacher(torch.tensor([row["input_ids"]])).logits.argmax().item() == row["labels"] for row in rows]
+    assert report.teacher.value == pytest.approx(sum(right) / 40)
+
+
+def test_a_row_longer_than_the_positions_of_a_model_is_refused(tmp_path):
+    trainer = trainer_for(tmp_path, teacher=bert(layers=2, num_labels=3, max_position_embeddings=8))
+    message = r"a row has 9 tokens, and the teacher BertForSequenceClassification has 8 positions\. Truncate"
+    with pytest.raises(ConfigurationError, match=message):
+        preflight_report(trainer)
+    with pytest.raises(ConfigurationError, match="9 tokens"):
+        trainer.train()
+
+
+def test_lengths_at_the_limit():
+    models = {"student": bert(max_position_embeddings=9)}
+    assert check_lengths(9, models) == []
+    with pytest.raises(ConfigurationError, match=r"10 tokens.* student .* 9 positions"):
+        check_lengths(10, models)
+    roberta = {"teacher": RobertaForSequenceClassification(RobertaConfig(**SIZES, max_position_embeddings=12))}
+    assert check_lengths(10, roberta) == []
+    with pytest.raises(ConfigurationError, match=r"11 tokens.* 10 positions"):
+        check_lengths(11, roberta)
+    (warning,) = check_lengths(10, {"student": llama(max_position_embeddings=9)})
+    assert "10 tokens" in warning and "max_position_embeddings=9" in warning
+
+
+def test_missing_labels_are_refused(tmp_path):
+    with pytest.raises(MissingInputError, match="labels"):
+        preflight_report(trainer_for(tmp_path, rows=unlabelled(rows_for("single_label"))))
+
+
+@pytest.mark.parametrize(("optim", "states"), [("adamw_torch", 2), ("sgd", 0), ("rmsprop", 1)])
+def test_memory_is_counted_by_hand(tmp_path, optim, states):
+    trainer = trainer_for(tmp_path, optim=optim)
+    trainer.model.classifier.requires_grad_(False)
+    memory = preflight_report(trainer).memory
+    student = sum(p.numel() for p in trainer.model.parameters())
+    trained = student - (16 * 3 + 3)
+    teacher = sum(p.numel() for p in trainer.teacher.model.parameters())
+    assert (memory.student, memory.gradients, memory.optimizer) == (4 * student, 4 * trained, 4 * trained * states)
+    assert (memory.teacher, memory.logits) == (4 * teacher, 2 * 4 * 3 * 4)
+
+
+@pytest.mark.parametrize("make_rows", [list, Stream], ids=["rows", "stream"])
+def test_it_leaves_no_trace(tmp_path, capsys, make_rows):
+    dropout = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    ends = []
+    for preflight in (True, False):
+        torch.manual_seed(0), random.seed(0), np.random.seed(0)
+        student = bert(num_labels=3, **dropout)
+        rows = make_rows(rows_for("single_label"))
+        trainer = trainer_for(tmp_path / str(preflight), student=student, rows=rows, preflight=preflight)
+        trainer.train()
+        assert ("ratio" in capsys.readouterr().out) == preflight
+        logs = [{key: log[key] for key in ("loss", "loss/soft", "grad_norm")} for log in loss_logs(trainer)]
+        ends.append((student.state_dict(), logs, random.random(), np.random.rand(), torch.rand(()).item()))
+    (with_it, *others), (without, *expected) = ends
+    assert all(torch.equal(with_it[name], without[name]) for name in without)
+    assert others == expected
+    untouched = bert(num_labels=3, **dropout).state_dict()
+    assert any(not torch.equal(untouched[name], without[name]) for name in without)
+
+
+def test_alone_it_leaves_no_gradient_and_no_mode(tmp_path):
+    trainer = trainer_for(tmp_path)
+    trainer.model.train()
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    preflight_report(trainer)
+    assert all(parameter.grad is None for parameter in trainer.model.parameters())
+    assert trainer.model.training and trainer.optimizer is None and trainer.state.log_history == []
+    assert all(torch.equal(before[name], tensor) for name, tensor in trainer.model.state_dict().items())
+
+
+def test_it_runs_once(tmp_path, capsys):
+    trainer = trainer_for(tmp_path)
+    trainer.train()
+    assert capsys.readouterr().out.count("cosine") == 1
+    trainer.train()
+    assert "cosine" not in capsys.readouterr().out
+
+
+def test_a_stream_that_cannot_be_read_twice_is_not_rehearsed(tmp_path, warnings, capsys):
+    trainer = trainer_for(tmp_path, rows=Pipe(rows_for("single_label")))
+    report = preflight_report(trainer)
+    assert (report.terms, report.teacher, report.memory) == ({}, None, None)
+    assert warnings == [
+        "The rehearsal is skipped: the training data is missing, or is a stream that cannot be copied."
+    ]
+    assert capsys.readouterr().out == ""
+
+
+def test_sharded_weights_are_not_rehearsed(tmp_path, warnings):
+    trainer = trainer_for(tmp_path)
+    trainer.is_fsdp_enabled = True
+    assert preflight_report(trainer).terms == {}
+    assert "sharded" in warnings[0]
