@@ -143,8 +143,8 @@ class DistillationTrainer(Trainer):
         means = torch.stack([total for total, _ in losses.values()])
         if isinstance(num_items_in_batch, Tensor):
             counts = num_items_in_batch
-            if (averaged := self.accelerator.num_processes // self.get_tp_size()) > 1:
-                means = means * averaged  # DDP, FSDP and ZeRO average gradients
+            if self.accelerator.num_processes > 1:  # over which DDP, FSDP and ZeRO average gradients
+                means = means * (self.accelerator.num_processes // self.get_tp_size())
         else:
             counts = _counts(where).clamp(min=1)
         means = means / counts[self._unit_of_term]
@@ -244,9 +244,9 @@ class DistillationTrainer(Trainer):
         self._counted = [(_first_tensor(batch), self.head.positions(batch)) for batch in batch_samples]
         counts = [_counts(where).to(device) for _, where in self._counted]
         own = reduce(torch.add, counts) if counts else torch.zeros(len(Unit), dtype=torch.long, device=device)
-        total: Tensor = self.accelerator.reduce(own, "sum").clamp(min=1)
-        replicas = self.get_tp_size() * self.get_cp_size() * self.get_sp_size()
-        return total / replicas if replicas > 1 else total
+        if self.accelerator.num_processes > 1:
+            own = self.accelerator.reduce(own, "sum") / (self.get_tp_size() * self.get_cp_size() * self.get_sp_size())
+        return own.clamp(min=1)
 
     def _positions(self, batch: Batch) -> Positions:
         """Where the batch counts, looked up if it is one of those just counted."""

@@ -64,7 +64,11 @@ class SoftTargetTerm(Term):
             raise MissingTeacherError("The soft-target term compares with a teacher's logits, and got teacher=None.")
         divergence = self.divergence if student.is_distribution else logit_mse
         temperature = as_schedule(self.temperature)(progress)
-        values = divergence(student.logits, teacher.logits, temperature=temperature, mask=where.mask)
+        if where.mask.device.type == "cpu":
+            ours, theirs = student.logits[where.mask], teacher.logits[where.mask]
+            values = divergence(ours, theirs, temperature=temperature)
+        else:  # picking the positions would wait for the device to count them
+            values = divergence(student.logits, teacher.logits, temperature=temperature, mask=where.mask)
         return TermLoss(values.sum(), where.counts[self.unit])
 
     def log_values(self, progress: float) -> dict[str, float]:
