@@ -268,7 +268,7 @@ def plot(curves: dict[str, list[dict[str, float]]], teacher_perplexity: float, p
     for name, curve in curves.items():
         axes.plot([log["step"] for log in curve], [log["eval_perplexity"] for log in curve], marker="o", label=name)
     axes.axhline(teacher_perplexity, color="0.4", linestyle="--", label="teacher")
-    axes.set(xlabel="step", ylabel="validation perplexity", yscale="log", title="Did distilling help?")
+    axes.set(xlabel="step", ylabel="validation perplexity", title="Did distilling help?")
     axes.legend()
     figure.savefig(path, dpi=150)
     plt.close(figure)
