@@ -153,7 +153,10 @@ def test_a_teacher_of_some_classes(tmp_path):
 
 def test_a_number_needs_no_name(tmp_path):
     student, teacher = named(model_for("regression", 1), ["stars"]), named(model_for("regression", 2), ["rating"])
-    trainer_for(tmp_path, "regression", student=student, teacher=teacher).train()
+    trainer = trainer_for(tmp_path, "regression", student=student, teacher=teacher)
+    before = copy.deepcopy(student.state_dict())
+    trainer.train()
+    assert any(not torch.equal(before[name], weight) for name, weight in student.state_dict().items())
 
 
 def padded(model, num_rows):

@@ -88,7 +88,9 @@ def test_different_vocabularies(tmp_path):
 
 def test_a_teacher_saved_without_tokenizer(tmp_path):
     model_for("masked", 2).save_pretrained(tmp_path / "teacher")
-    trainer_for(tmp_path, "masked", teacher=tmp_path / "teacher", processing_class=word_tokenizer("[UNK]", "w"))
+    tokenizer = word_tokenizer("[UNK]", "w")
+    trainer = trainer_for(tmp_path, "masked", teacher=tmp_path / "teacher", processing_class=tokenizer)
+    assert trainer.teacher.model.config.vocab_size == trainer.model.config.vocab_size
 
 
 def test_an_untrained_teacher(tmp_path):

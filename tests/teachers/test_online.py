@@ -115,8 +115,11 @@ def test_a_checkpoint_without_the_head(tmp_path, saved, missing):
 
 def test_a_checkpoint_with_tied_weights_is_whole(tmp_path):
     """The decoder of a masked language model is its embedding, and stands in the file once."""
-    bert(BertForMaskedLM, layers=2).save_pretrained(tmp_path)
-    OnlineTeacher.from_pretrained(tmp_path, MaskedLMHead())
+    saved = bert(BertForMaskedLM, layers=2)
+    saved.save_pretrained(tmp_path)
+    loaded = OnlineTeacher.from_pretrained(tmp_path, MaskedLMHead()).model
+    assert loaded.get_output_embeddings().weight is loaded.get_input_embeddings().weight
+    assert torch.equal(loaded.get_output_embeddings().weight, saved.get_input_embeddings().weight)
 
 
 @pytest.fixture
