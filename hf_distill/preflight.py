@@ -48,6 +48,15 @@ def check_apart(student: nn.Module, teacher: nn.Module) -> None:
         )
 
 
+def share_frozen_encoder(student: nn.Module, teacher: PreTrainedModel) -> bool:
+    """Whether student and teacher hold one and the same encoder, which nothing trains, so that it may run once."""
+    student, teacher = unwrap_peft_model(student), unwrap_peft_model(teacher)
+    if not (isinstance(student, PreTrainedModel) and student.config.is_encoder_decoder):
+        return False
+    encoder = student.get_encoder()
+    return encoder is teacher.get_encoder() and not any(weight.requires_grad for weight in encoder.parameters())
+
+
 def check_models(student: nn.Module, teacher: PreTrainedModel, head: Head, teacher_head: Head | None) -> None:
     """Student and teacher have heads of one kind.
 

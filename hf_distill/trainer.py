@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, TrainingArguments
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
@@ -127,7 +128,9 @@ class DistillationTrainer(ExactEvaluation):
                 "Pass a model, an id or a path as `teacher=`, or train on the labels alone with `alpha=1`."
             )
         preflight.check_separate_inputs(self.head, self.teacher, self.teacher_processing_class, self._named_columns)
+        self._shares_encoder = False
         if isinstance(self.teacher, OnlineTeacher):
+            self._shares_encoder = preflight.share_frozen_encoder(self.model, self.teacher.model)
             teacher_head = None if self._given_head else head_of(self.teacher.model)
             preflight.check_models(self.model, self.teacher.model, self.head, teacher_head)
             self._alignment = preflight.alignment(self.model, self.teacher.model, self.head, *self._tokenizers)
@@ -198,6 +201,8 @@ class DistillationTrainer(ExactEvaluation):
         inputs = self._student_inputs(batch)
         inputs = {name: value for name, value in inputs.items() if name not in self.head.label_names}
         inputs |= self.head.derived_inputs(self.model, batch)
+        if self._shares_encoder and teacher is not None and teacher.encoder_states is not None:
+            inputs["encoder_outputs"] = BaseModelOutput(last_hidden_state=teacher.encoder_states.clone())
         labels = self.head.labels(batch)
         replaces_loss = self.compute_loss_func is not None or (self.label_smoother is not None and "labels" in labels)
         targets = labels.pop("labels", None) if replaces_loss else None
