@@ -55,12 +55,14 @@ def check_own_loss(student: nn.Module, head: Head) -> None:
     Raises:
         UnsupportedModelError: if it does not.
     """
-    parameters = inspect.signature(unwrap_peft_model(student).forward).parameters.values()
-    taken = {parameter.name for parameter in parameters}
-    missing = [name for name in head.label_names if name not in taken]
-    if missing and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+    student = unwrap_peft_model(student)
+    parameters = inspect.signature(student.forward).parameters.values()
+    missing = [name for name in head.label_names if name not in {parameter.name for parameter in parameters}]
+    # Where one of Transformers' models takes further keywords, labels are not among them.
+    takes_all = not isinstance(student, PreTrainedModel) and any(each.kind is each.VAR_KEYWORD for each in parameters)
+    if missing and not takes_all:
         raise UnsupportedModelError(
-            f"the objective reads labels, and the forward of the student {type(unwrap_peft_model(student)).__name__} "
+            f"the objective reads labels, and the forward of the student {type(student).__name__} "
             f"takes no {missing}, so it has no loss of its own. Learn from the teacher alone with `alpha=0`, or give "
             "the loss as `compute_loss_func=`."
         )
