@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from hf_distill.rehearsal import PreflightReport, preflight_report
     from hf_distill.schedules import Constant, Cosine, Linear
     from hf_distill.students import share_encoder
-    from hf_distill.teachers import OnlineTeacher, Teacher
+    from hf_distill.teachers import AdapterOffTeacher, EnsembleTeacher, OnlineTeacher, RoutedTeacher, Teacher
     from hf_distill.terms import HardLabelTerm, SoftTargetTerm, Term
     from hf_distill.trainer import DistillationTrainer
     from hf_distill.training_args import DistillationTrainingArguments
 
 __all__ = [
+    "AdapterOffTeacher",
     "Constant",
     "Cosine",
     "DataCollatorForRowSeededMasking",
@@ -47,6 +48,7 @@ __all__ = [
     "EncoderLMForSequenceClassification",
     "EncoderLMForTokenClassification",
     "EncoderLMModel",
+    "EnsembleTeacher",
     "HardLabelTerm",
     "Head",
     "InvarianceReport",
@@ -54,6 +56,7 @@ __all__ = [
     "Objective",
     "OnlineTeacher",
     "PreflightReport",
+    "RoutedTeacher",
     "SoftTargetTerm",
     "Teacher",
     "Term",
@@ -82,7 +85,7 @@ _HOMES = {
     "rehearsal": ("PreflightReport", "preflight_report"),
     "schedules": ("Constant", "Cosine", "Linear"),
     "students": ("share_encoder",),
-    "teachers": ("OnlineTeacher", "Teacher"),
+    "teachers": ("AdapterOffTeacher", "EnsembleTeacher", "OnlineTeacher", "RoutedTeacher", "Teacher"),
     "terms": ("HardLabelTerm", "SoftTargetTerm", "Term"),
     "trainer": ("DistillationTrainer",),
     "training_args": ("DistillationTrainingArguments",),

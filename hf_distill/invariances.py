@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.heads.base import IGNORED_LABEL
-from hf_distill.teachers import OnlineTeacher
+from hf_distill.teachers import OnlineTeacher, online_teachers, single_teachers
 from hf_distill.trial_batches import collated, leaving_no_trace, sampled_rows
 
 
@@ -108,7 +108,8 @@ def _precision(trainer: Any, rows: list[Any]) -> torch.dtype:
 
 
 def _models(trainer: Any) -> list[nn.Module]:
-    return [trainer.model, *([trainer.teacher.model] if isinstance(trainer.teacher, OnlineTeacher) else [])]
+    """The student, and every other model that teaches, each once."""
+    return list(dict.fromkeys([trainer.model, *(each.model for each in online_teachers(trainer.teacher))]))
 
 
 class _Experiment:
@@ -116,15 +117,18 @@ class _Experiment:
 
     def __init__(self, trainer: Any, rows: list[Any], dtype: torch.dtype) -> None:
         self.original, self.dtype = trainer, dtype
-        copies: list[Any] = copy.deepcopy(_models(trainer))  # together, so that what they share stays shared
-        self.student, teacher_model = copies[0], copies[1] if len(copies) > 1 else None
+        not_ours = [each for each in single_teachers(trainer.teacher) if not isinstance(each, OnlineTeacher)]
+        as_they_are = {id(each): each for each in (trainer.accelerator, *not_ours)}
+        # Together, so that what they share stays shared.
+        self.student, teacher = copy.deepcopy((trainer.model, trainer.teacher), as_they_are)
         self.student.to(self.dtype)
+        for each in online_teachers(teacher):
+            each.in_full_precision(self.dtype)
         self.trainer = copy.copy(trainer)
         self.trainer.model = self.trainer.model_wrapped = self.student
         self.trainer._log_window = trainer._log_window.clone()
-        if teacher_model is not None:
-            self.trainer.teacher = _teacher_of(trainer.teacher, teacher_model.to(self.dtype))
-        self.teacher_model: Any = teacher_model
+        self.trainer.teacher = teacher
+        self.teacher_models = _models(self.trainer)[1:]
         self.normalises = any(isinstance(module, _BatchNorm) for module in self.student.modules())
         for module in self.student.modules():
             if isinstance(module, _BatchNorm):
@@ -140,7 +144,7 @@ class _Experiment:
         checks = [self.accumulation(whole), self.order(whole), self.padding(whole), *self.temperatures()]
         if self.trainer.teacher is not None:
             checks.append(self.repeats())
-        if self.teacher_model is not None:
+        if self.teacher_models:
             checks.append(self.unchanged())
         return InvarianceReport(tuple(checks), self.dtype)
 
@@ -180,8 +184,8 @@ class _Experiment:
             reason = "the batch has no `input_ids` with an `attention_mask` of two axes"
             return Invariance("padding", None, None, self.tolerance, reason)
         width = mask.shape[1]
-        models = [model for model in (self.student, self.teacher_model) if model is not None]
-        limits = [getattr(getattr(model, "config", None), "max_position_embeddings", None) for model in models]
+        configs = [getattr(model, "config", None) for model in (self.student, *self.teacher_models)]
+        limits = [getattr(config, "max_position_embeddings", None) for config in configs]
         extra = min([EXTRA_PADDING, *(limit - width for limit in limits if isinstance(limit, int))])
         if extra <= 0:
             return Invariance("padding", None, None, self.tolerance, "the batch is as wide as a model can read")
@@ -242,14 +246,19 @@ class _Experiment:
         )
 
     def unchanged(self) -> Invariance:
-        before = {name: tensor.clone() for name, tensor in self.teacher_model.state_dict().items()}
+        before = [{name: tensor.clone() for name, tensor in m.state_dict().items()} for m in self.teacher_models]
         gradients = self.gradient([self.batch])
         with torch.no_grad():
             for parameter, gradient in zip(self.parameters, gradients, strict=True):
                 parameter -= 1e-2 * gradient
-        after = self.teacher_model.state_dict()
-        changed = [name for name, tensor in before.items() if not torch.equal(tensor, after[name])]
-        shared = _shared_memory(self.original.model, self.original.teacher.model)
+        changed = [
+            name
+            for model, weights in zip(self.teacher_models, before, strict=True)
+            for name, tensor in model.state_dict().items()
+            if not torch.equal(weights[name], tensor)
+        ]
+        student, *teachers = _models(self.original)
+        shared = [name for teacher in teachers for name in _shared_memory(student, teacher)]
         reason = f"changed: {changed[:3]}" if changed else f"memory shared with the student: {shared[:3]}"
         broken = bool(changed or shared)
         difference = float(len(changed) + len(shared))
@@ -291,13 +300,6 @@ class _Experiment:
         padding_id = next((each for each in (processor_id, config_id) if each is not None), 0)
         fill = {"input_ids": padding_id, "labels": IGNORED_LABEL, "shift_labels": IGNORED_LABEL}.get(name, 0)
         return nn.functional.pad(value, (0, extra), value=fill)
-
-
-def _teacher_of(teacher: OnlineTeacher, model: Any) -> OnlineTeacher:
-    """The same teacher with another copy of its model, without mixed precision."""
-    twin = copy.copy(teacher)
-    twin.__dict__ |= vars(OnlineTeacher(model, teacher.head)) | {"device": teacher.device}
-    return twin
 
 
 def _shared_memory(student: nn.Module, teacher: nn.Module) -> list[str]:

@@ -1,7 +1,7 @@
 """What can go silently wrong with this teacher, student and data: checked before the first step."""
 
 import inspect
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,26 +18,41 @@ from hf_distill.errors import (
     VocabularyMismatchError,
 )
 from hf_distill.heads import Head, RegressionHead, SingleLabelHead
-from hf_distill.heads.alignment import Alignment, check_number_of_classes, class_alignment, vocabulary_alignment
+from hf_distill.heads.alignment import (
+    Alignment,
+    VocabularyAlignment,
+    check_number_of_classes,
+    class_alignment,
+    vocabulary_alignment,
+)
 from hf_distill.objective import Objective
 from hf_distill.raw_columns import TEXT
-from hf_distill.teachers import OnlineTeacher
+from hf_distill.teachers import CompositeTeacher, OnlineTeacher
 from hf_distill.types import Batch
 
 
 logger = logging.get_logger(__name__)
 
 
-def check_apart(student: nn.Module, teacher: nn.Module) -> None:
+def check_apart(student: nn.Module, teacher: Any) -> None:
     """Student and teacher share nothing that would be trained. To be asked before the teacher is frozen.
+
+    Args:
+        teacher: a model, or a teacher made of several. Whatever else it may be is not looked into.
 
     Raises:
         MissingTeacherError: if they are one object, or share a parameter that is not frozen already.
     """
+    if isinstance(teacher, CompositeTeacher):
+        for member in teacher.members:
+            check_apart(student, member)
+    if not isinstance(teacher, nn.Module):
+        return
     if student is teacher:
         raise MissingTeacherError(
             f"teacher and student are the same {type(student).__name__} object, so there is nothing to learn. Pass a "
-            "larger, trained model as `teacher=`, or `copy.deepcopy` it for self-distillation."
+            "larger, trained model as `teacher=`, or `copy.deepcopy` it for self-distillation. `teacher=AdapterOffTeacher()` "
+            "is the student of PEFT without its adapter."
         )
     of_teacher = {id(parameter) for parameter in teacher.parameters() if parameter.requires_grad}
     shared = [name for name, parameter in student.named_parameters() if id(parameter) in of_teacher]
@@ -104,6 +119,26 @@ def check_models(student: nn.Module, teacher: PreTrainedModel, head: Head, teach
         )
 
 
+def alignments(
+    student: nn.Module,
+    teachers: Sequence[PreTrainedModel],
+    head: Head,
+    student_tokenizer: PreTrainedTokenizerBase | None = None,
+    teacher_tokenizers: Sequence[PreTrainedTokenizerBase | None] = (),
+) -> list[Alignment]:
+    """What makes the class scores of the student and each of several teachers comparable.
+
+    All mean the same by the student's classes: where vocabularies differ, only tokens that every one of them has.
+
+    Raises:
+        ClassMismatchError, VocabularyMismatchError: as `alignment`.
+    """
+    pairs = zip(teachers, teacher_tokenizers, strict=True)
+    found = [alignment(student, teacher, head, student_tokenizer, tokenizer) for teacher, tokenizer in pairs]
+    vocabularies = [each for each in found if isinstance(each, VocabularyAlignment)]
+    return [min(vocabularies, key=lambda each: each.num_tokens)] * len(found) if vocabularies else found
+
+
 def alignment(
     student: nn.Module,
     teacher: PreTrainedModel,
@@ -117,6 +152,8 @@ def alignment(
         ClassMismatchError: as `class_alignment`.
         VocabularyMismatchError: as `check_vocabularies` and `vocabulary_alignment`.
     """
+    if student is teacher:
+        return Alignment()
     if student_tokenizer is not None and teacher_tokenizer is not None:
         check_vocabularies(student_tokenizer, teacher_tokenizer)
     student, teacher = unwrap_peft_model(student), unwrap_peft_model(teacher)
@@ -158,28 +195,29 @@ def check_separate_inputs(head: Head, teacher: Any, teacher_processing_class: An
 
 
 def tokenizers(
-    processing_class: Any, teacher: Any, head: Head, may_download: bool, teacher_processing_class: Any = None
-) -> tuple[PreTrainedTokenizerBase | None, PreTrainedTokenizerBase | None]:
-    """The student's tokenizer, and that in the folder or repository that a teacher which is a model came from.
+    processing_class: Any, teachers: Sequence[OnlineTeacher], head: Head, teacher_processing_class: Any = None
+) -> tuple[PreTrainedTokenizerBase | None, list[PreTrainedTokenizerBase | None]]:
+    """The student's tokenizer, and those in the folders or repositories that teachers came from.
 
     Args:
         processing_class: what the Trainer was given; a tokenizer or not.
-        teacher: any teacher.
-        head: the student's. Without its tokenizer, the teacher's is only looked for where tokens are the classes.
-        may_download: whether to look beyond this machine.
-        teacher_processing_class: what the teacher reads by, if not by the student's. Its tokenizer only matters where
+        teachers: those that are models.
+        head: the student's. Without its tokenizer, the teachers' are only looked for where tokens are the classes.
+        teacher_processing_class: what the teachers read by, if not by the student's. Its tokenizer only matters where
             tokens are the classes.
     """
     student = TEXT.reader_of(processing_class)
     if teacher_processing_class is not None:
-        return student, TEXT.reader_of(teacher_processing_class) if head.is_language_model else None
-    if not isinstance(teacher, OnlineTeacher) or (student is None and not head.is_language_model):
-        return student, None
-    name = teacher.model.name_or_path
-    return student, _tokenizer_at(name, may_download) if name else None
+        own = TEXT.reader_of(teacher_processing_class) if head.is_language_model else None
+        return student, [own] * len(teachers)
+    if student is None and not head.is_language_model:
+        return student, [None] * len(teachers)
+    return student, [_tokenizer_at(teacher.model.name_or_path, teacher.may_download) for teacher in teachers]
 
 
 def _tokenizer_at(name_or_path: str, may_download: bool) -> PreTrainedTokenizerBase | None:
+    if not name_or_path:
+        return None
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             name_or_path, local_files_only=not may_download

@@ -14,7 +14,7 @@ from hf_distill.errors import ConfigurationError
 from hf_distill.heads.base import real_tokens
 from hf_distill.position_tables import has_position_table, max_positions
 from hf_distill.teacher_scores import TeacherScore, teacher_score
-from hf_distill.teachers import OnlineTeacher
+from hf_distill.teachers import online_teachers
 from hf_distill.terms import HardLabelTerm
 from hf_distill.trial_batches import collated, leaving_no_trace, sampled_rows
 from hf_distill.types import TEACHER_PREFIX, Batch, Requirements
@@ -64,7 +64,7 @@ class Memory:
     optimizer: int
     """States per trained weight: 2 for Adam, 1 byte each for its 8-bit variants, 1 state for Lion, none for SGD."""
     teacher: int
-    """The weights of a teacher that is a model."""
+    """The weights of all teachers that are models; nothing for the student's own."""
     logits: int
     """Class scores of student and teacher for one micro-batch, in the dtype they are computed in."""
 
@@ -141,8 +141,9 @@ def _rehearsed(trainer: Any, rows: list[Any]) -> PreflightReport:
     batches = (batch, *evaluation_batches)
     longest = max(_longest_row(each, "input_ids") for each in batches)
     for_teacher = max(_longest_row(each, f"{TEACHER_PREFIX}input_ids") for each in batches) or longest
-    warnings = check_lengths({"student": longest, "teacher": for_teacher}, _models(trainer))
-    warnings += _warnings_of_inputs(batch, _models(trainer))
+    models = _models(trainer)
+    warnings = check_lengths({who: longest if who == "student" else for_teacher for who in models}, models)
+    warnings += _warnings_of_inputs(batch, models)
     terms, logits_bytes = _term_sizes(trainer, batch)
     warnings += _warnings_of_sizes(terms)
     score = teacher_score(trainer.head, _teacher_answers(trainer, evaluation_batches))
@@ -190,15 +191,17 @@ def _warnings_of_inputs(batch: Batch, models: Mapping[str, nn.Module]) -> list[s
     if any(name.startswith(TEACHER_PREFIX) for name in batch):
         return []
     expected = {who: getattr(unwrap_peft_model(model), "config", None) for who, model in models.items()}
+    student = expected.pop("student")
     differing = [
-        (name, *sizes)
+        (who, name, *sizes)
+        for who, config in expected.items()
         for name in INPUT_SIZES
-        if len(set(sizes := [getattr(config, name, None) for config in expected.values()])) > 1 and None not in sizes
+        if None not in (sizes := [getattr(each, name, None) for each in (student, config)]) and sizes[0] != sizes[1]
     ]
     return [
-        f"The student's configuration has {name}={own} and the teacher's {name}={other}, and both are given the same "
-        "inputs. If the teacher was trained on others, pass its processor as `teacher_processing_class=`."
-        for name, own, other in differing
+        f"The student's configuration has {name}={own} and the {who}'s {name}={other}, and both are given "
+        "the same inputs. If the teacher was trained on others, pass its processor as `teacher_processing_class=`."
+        for who, name, own, other in differing
     ]
 
 
@@ -212,8 +215,11 @@ def _obstacle(trainer: Any) -> str | None:
 
 
 def _models(trainer: Any) -> dict[str, nn.Module]:
-    teacher = {"teacher": trainer.teacher.model} if isinstance(trainer.teacher, OnlineTeacher) else {}
-    return {"student": trainer.model, **teacher}
+    """The student and every other model that teaches, each once."""
+    teachers = list(dict.fromkeys(each.model for each in online_teachers(trainer.teacher)))
+    teachers = [model for model in teachers if model is not trainer.model]
+    names = ["teacher"] if len(teachers) == 1 else [f"teacher {number}" for number in range(1, len(teachers) + 1)]
+    return {"student": trainer.model, **dict(zip(names, teachers, strict=True))}
 
 
 def _term_sizes(trainer: Any, batch: Batch) -> tuple[dict[str, TermSize], int]:
@@ -312,7 +318,7 @@ def _memory(trainer: Any, logits_bytes: int) -> Memory:
         student=_num_bytes(models["student"].parameters()),
         gradients=_num_bytes(trained),
         optimizer=int(states * sum(p.numel() * (1 if is_small else p.element_size()) for p in trained)),
-        teacher=_num_bytes(models["teacher"].parameters()) if "teacher" in models else 0,
+        teacher=sum(_num_bytes(model.parameters()) for who, model in models.items() if who != "student"),
         logits=logits_bytes,
     )
 

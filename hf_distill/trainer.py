@@ -23,7 +23,7 @@ from hf_distill.position_tables import max_positions
 from hf_distill.raw_columns import raw_columns
 from hf_distill.recipes import hinton
 from hf_distill.teacher_inputs import DataCollatorWithTeacherInputs, TeacherInputs
-from hf_distill.teachers import OnlineTeacher, Teacher
+from hf_distill.teachers import EnsembleTeacher, Teacher, as_teacher, online_teachers
 from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.trial_batches import sampled_rows
 from hf_distill.types import TEACHER_PREFIX, Batch, Positions, Requirements, Signals, Unit
@@ -49,8 +49,9 @@ class DistillationTrainer(ExactEvaluation):
     Args:
         model: the student, as in `Trainer`.
         args: the arguments; `temperature` and `alpha` make the default objective, [`recipes.hinton`].
-        teacher: a model, a Hub id, a local path, or any [`teachers.Teacher`]. It is frozen and put in eval mode, and
-            follows the student's device, precision and sharding. Optional if the objective reads no teacher.
+        teacher: a model, a Hub id, a local path, any [`teachers.Teacher`], or a list of these, which is an ensemble.
+            It is frozen and put in eval mode, and follows the student's device, precision and sharding. Optional if
+            the objective reads no teacher.
         objective: what to learn instead of the default.
         head: how to read the outputs of a model that we do not know.
         teacher_processing_class: the teacher's own tokenizer, image processor, feature extractor or processor, where
@@ -79,7 +80,7 @@ class DistillationTrainer(ExactEvaluation):
         model: PreTrainedModel | nn.Module | None = None,
         args: DistillationTrainingArguments | None = None,
         *,
-        teacher: PreTrainedModel | str | Path | Teacher | None = None,
+        teacher: PreTrainedModel | str | Path | Teacher | Sequence[Any] | None = None,
         objective: Objective | None = None,
         head: Head | None = None,
         teacher_processing_class: Any = None,
@@ -95,16 +96,13 @@ class DistillationTrainer(ExactEvaluation):
         self._given_objective, self._given_head = objective, head
         super().__init__(model, args, **trainer_arguments)
         self.head = head or head_of(self.model)
-        if isinstance(teacher, nn.Module):
-            preflight.check_apart(self.model, teacher)
-        self.teacher = _as_teacher(teacher, self.head)
+        if isinstance(teacher, (list, tuple)):
+            teacher = EnsembleTeacher(teacher)
+        preflight.check_apart(self.model, teacher)
+        self.teacher = None if teacher is None else as_teacher(teacher, self.head)
         self.teacher_processing_class = teacher_processing_class
         self._named_columns = (teacher_columns,) if isinstance(teacher_columns, str) else teacher_columns
         self._teacher_inputs: TeacherInputs | None = None
-        may_download = isinstance(teacher, (str, Path))
-        self._tokenizers = preflight.tokenizers(
-            self.processing_class, self.teacher, self.head, may_download, teacher_processing_class
-        )
         self._bind()
         preflight.check_datasets(_named_datasets(self.train_dataset, self.eval_dataset))
         self._find_teacher_inputs(self.train_dataset if self.train_dataset is not None else self.eval_dataset)
@@ -117,7 +115,6 @@ class DistillationTrainer(ExactEvaluation):
         self.distillation_objective = self._given_objective or hinton(self.args.temperature, self.args.alpha)
         self._signature_columns = None
         self._batch_checked = False
-        self._alignment = Alignment()
         terms = [weighted.term for weighted in self.distillation_objective.terms.values()]
         self._unit_of_term = torch.tensor([list(Unit).index(term.unit) for term in terms], device=self.args.device)
         self._log_window = torch.zeros(len(terms), device=self.args.device)
@@ -130,12 +127,26 @@ class DistillationTrainer(ExactEvaluation):
         if self.distillation_objective.requires.labels and self.compute_loss_func is None:
             preflight.check_own_loss(self.model, self.head)
         preflight.check_separate_inputs(self.head, self.teacher, self.teacher_processing_class, self._named_columns)
-        self._shares_encoder = False
-        if isinstance(self.teacher, OnlineTeacher):
-            self._shares_encoder = preflight.share_frozen_encoder(self.model, self.teacher.model)
-            teacher_head = None if self._given_head else head_of(self.teacher.model)
-            preflight.check_models(self.model, self.teacher.model, self.head, teacher_head)
-            self._alignment = preflight.alignment(self.model, self.teacher.model, self.head, *self._tokenizers)
+        if self.teacher is not None:
+            self.teacher.meet(self.model, self.head)
+        online = online_teachers(self.teacher)
+        self._tokenizers = preflight.tokenizers(
+            self.processing_class, online, self.head, self.teacher_processing_class
+        )
+        self._shares_encoder = online == [self.teacher] and preflight.share_frozen_encoder(self.model, online[0].model)
+        for teacher in online:
+            teacher_head = None if self._given_head else head_of(teacher.model)
+            preflight.check_models(self.model, teacher.model, self.head, teacher_head)
+        self._align()
+
+    def _align(self) -> None:
+        """Let every model that teaches answer on the student's classes."""
+        online = online_teachers(self.teacher)
+        models = [teacher.model for teacher in online]
+        alignments = preflight.alignments(self.model, models, self.head, *self._tokenizers)
+        for teacher, alignment in zip(online, alignments, strict=True):
+            teacher.alignment = alignment
+        self._alignment = alignments[0] if alignments else Alignment()
 
     # ---- The loss ---------------------------------------------------------------------------------------------------
 
@@ -186,13 +197,12 @@ class DistillationTrainer(ExactEvaluation):
         if (resolved := self.head.resolved(batch)) is self.head:
             return
         self.head = resolved
-        if isinstance(self.teacher, OnlineTeacher):
-            teacher = self.teacher.model
-            teacher_head = head_of(teacher)
+        for teacher in online_teachers(self.teacher):
+            teacher_head = head_of(teacher.model)
             is_open = getattr(teacher_head, "open_classes", None) is not None
-            preflight.check_models(self.model, teacher, resolved, resolved if is_open else teacher_head)
-            self._alignment = preflight.alignment(self.model, teacher, resolved, *self._tokenizers)
-            self.teacher.head, teacher.config.problem_type = resolved, "multi_label_classification"
+            preflight.check_models(self.model, teacher.model, resolved, resolved if is_open else teacher_head)
+            teacher.head, teacher.model.config.problem_type = resolved, "multi_label_classification"
+        self._align()
 
     def _compare(
         self, model: nn.Module, batch: Batch, requires: Requirements, num_items_in_batch: Tensor | int | None = None
@@ -214,7 +224,7 @@ class DistillationTrainer(ExactEvaluation):
             total = self._replaced_label_loss(outputs, targets, where, num_items_in_batch)
             student = Signals(student.logits, total, student.is_distribution)
         if teacher is not None:
-            student, teacher = self._alignment(student, teacher)
+            student = self._alignment.of_student(student)
         return student, teacher, where, outputs
 
     def _replaced_label_loss(
@@ -306,7 +316,8 @@ class DistillationTrainer(ExactEvaluation):
         if rows := sampled_rows(dataset, NUM_COLUMN_ROWS):
             names, tokenizer = self._named_columns, self._tokenizers[0]
             columns = raw_columns(rows, self.teacher_processing_class, teacher.input_names, tokenizer, names)
-        limit = max_positions(teacher.model) if isinstance(teacher, OnlineTeacher) else None
+        limits = [max_positions(each.model) for each in online_teachers(teacher)]
+        limit = min((each for each in limits if each is not None), default=None)
         self._teacher_inputs = TeacherInputs(
             self.teacher_processing_class, teacher.input_names, columns, max_length=limit
         )
@@ -317,6 +328,8 @@ class DistillationTrainer(ExactEvaluation):
         masks; beside it the teacher's inputs, where the teacher reads others than the student."""
         if not is_training and hasattr(collator, "for_evaluation"):
             collator = collator.for_evaluation()
+        if self.teacher is not None:
+            collator = self.teacher.collator_for(collator)
         if self._teacher_inputs is None:
             return collator
         hidden = self._teacher_inputs.raw_columns if self.args.remove_unused_columns else frozenset()
@@ -425,14 +438,6 @@ def _check_arguments(args: TrainingArguments, objective: Objective | None) -> No
             "`accelerate launch` or `torchrun` to use all of them."
         )
         args._n_gpu = 1
-
-
-def _as_teacher(teacher: PreTrainedModel | str | Path | Teacher | None, head: Head) -> Teacher | None:
-    if teacher is None or isinstance(teacher, Teacher):
-        return teacher
-    if isinstance(teacher, (str, Path)):
-        return OnlineTeacher.from_pretrained(teacher, head)
-    return OnlineTeacher(teacher, head)
 
 
 def _named_datasets(train: Any, evaluation: Any) -> dict[str, Any]:

@@ -25,9 +25,13 @@ class Alignment:
     infinity in both, so that it takes no probability from the others in either.
     """
 
-    def __call__(self, student: Signals, teacher: Signals) -> tuple[Signals, Signals]:
-        """Both signals, their logits of one shape and their classes in one order."""
-        return student, teacher
+    def of_student(self, signals: Signals) -> Signals:
+        """The student's signals, on the classes that both know."""
+        return signals
+
+    def of_teacher(self, signals: Signals) -> Signals:
+        """The teacher's signals: its logits of the student's shape, its classes in the student's order."""
+        return signals
 
 
 class ClassAlignment(Alignment):
@@ -42,8 +46,7 @@ class ClassAlignment(Alignment):
     Example:
 
         >>> teacher = Signals(torch.tensor([[0.0, 1.0, 2.0]]))
-        >>> student = Signals(torch.zeros(1, 2))
-        >>> ClassAlignment([2, 0])(student, teacher)[1].logits
+        >>> ClassAlignment([2, 0]).of_teacher(teacher).logits
         tensor([[2., 0.]])
     """
 
@@ -52,9 +55,9 @@ class ClassAlignment(Alignment):
         self.class_axis = class_axis
         self._index = torch.tensor(self.teacher_classes)
 
-    def __call__(self, student: Signals, teacher: Signals) -> tuple[Signals, Signals]:
-        self._index = self._index.to(teacher.logits.device)  # copies once
-        return student, replace(teacher, logits=teacher.logits.index_select(self.class_axis, self._index))
+    def of_teacher(self, signals: Signals) -> Signals:
+        self._index = self._index.to(signals.logits.device)  # copies once
+        return replace(signals, logits=signals.logits.index_select(self.class_axis, self._index))
 
 
 class VocabularyAlignment(Alignment):
@@ -66,17 +69,22 @@ class VocabularyAlignment(Alignment):
 
     Example:
 
-        >>> student, teacher = Signals(torch.zeros(3)), Signals(torch.zeros(2))
-        >>> [signals.logits.tolist() for signals in VocabularyAlignment(2, student_size=3)(student, teacher)]
-        [[0.0, 0.0, -inf], [0.0, 0.0, -inf]]
+        >>> alignment = VocabularyAlignment(2, student_size=3)
+        >>> alignment.of_student(Signals(torch.zeros(3))).logits
+        tensor([0., 0., -inf])
+        >>> alignment.of_teacher(Signals(torch.zeros(2))).logits
+        tensor([0., 0., -inf])
     """
 
     def __init__(self, num_tokens: int, student_size: int) -> None:
         self.num_tokens = num_tokens
         self.num_padding = student_size - num_tokens
 
-    def __call__(self, student: Signals, teacher: Signals) -> tuple[Signals, Signals]:
-        return tuple(replace(signals, logits=self._tokens_alone(signals.logits)) for signals in (student, teacher))  # type: ignore[return-value]
+    def of_student(self, signals: Signals) -> Signals:
+        return replace(signals, logits=self._tokens_alone(signals.logits))
+
+    def of_teacher(self, signals: Signals) -> Signals:
+        return self.of_student(signals)
 
     def _tokens_alone(self, logits: Tensor) -> Tensor:
         tokens = logits[..., : self.num_tokens]

@@ -1,7 +1,21 @@
 """Whom a student can imitate: every teacher is one method, `signals(batch)`."""
 
+from hf_distill.teachers.adapter_off import AdapterOffTeacher
 from hf_distill.teachers.base import Teacher
-from hf_distill.teachers.online import OnlineTeacher
+from hf_distill.teachers.composite import CompositeTeacher, online_teachers, single_teachers
+from hf_distill.teachers.ensemble import EnsembleTeacher
+from hf_distill.teachers.online import OnlineTeacher, as_teacher
+from hf_distill.teachers.routed import RoutedTeacher
 
 
-__all__ = ["OnlineTeacher", "Teacher"]
+__all__ = [
+    "AdapterOffTeacher",
+    "CompositeTeacher",
+    "EnsembleTeacher",
+    "OnlineTeacher",
+    "RoutedTeacher",
+    "Teacher",
+    "as_teacher",
+    "online_teachers",
+    "single_teachers",
+]

@@ -2,8 +2,13 @@
 
 from abc import ABC, abstractmethod
 
-from accelerate import Accelerator
+from collections.abc import Callable
+from typing import Any
 
+from accelerate import Accelerator
+from torch import nn
+
+from hf_distill.heads import Head
 from hf_distill.types import Batch, Signals
 
 
@@ -18,6 +23,13 @@ class Teacher(ABC):
     @abstractmethod
     def signals(self, batch: Batch) -> Signals:
         """What the teacher says about a batch: no gradient, no randomness, on the device of the batch."""
+
+    def meet(self, student: nn.Module, head: Head) -> None:  # noqa: B027 - most teachers need not know the student
+        """Get to know the student and its head. Called before all else, and again when a search replaces it."""
+
+    def collator_for(self, collator: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """The Trainer's collator, or one around it that keeps what this teacher reads and `collator` cannot batch."""
+        return collator
 
     def prepare(self, accelerator: Accelerator) -> None:  # noqa: B027 - most teachers need no place
         """Move to where the student is trained. Called once, before the first batch."""

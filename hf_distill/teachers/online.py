@@ -16,6 +16,7 @@ from transformers.trainer_utils import unwrap_peft_model
 
 from hf_distill.errors import MissingInputError, UntrainedTeacherError
 from hf_distill.heads import Head
+from hf_distill.heads.alignment import Alignment
 from hf_distill.teachers.base import Teacher
 from hf_distill.types import TEACHER_PREFIX, Batch, Signals
 
@@ -27,15 +28,23 @@ class OnlineTeacher(Teacher):
         model: the teacher. It is frozen and put in eval mode in place.
         head: how to read its outputs; the student's own, since only outputs of one kind can be compared.
 
-    Its answers are computed without gradient, in the teacher's own dtype or the Trainer's mixed precision.
+    Its answers are computed without gradient, in the teacher's own dtype or the Trainer's mixed precision. `alignment`
+    brings them onto the student's classes; the Trainer sets it.
     """
 
+    may_download = False
+    """Whether its tokenizer is looked for beyond this machine."""
+
     def __init__(self, model: PreTrainedModel, head: Head) -> None:
-        self.model = model.requires_grad_(False).eval()
+        self._ask(model.requires_grad_(False).eval(), head)
+
+    def _ask(self, model: PreTrainedModel, head: Head) -> None:
+        self.model = model
         self.head = head
+        self.alignment = Alignment()
         self.device = model.device
         self._modules = tuple(model.modules())
-        self._is_sharded = False
+        self._infers = True
         self._is_spread = getattr(model, "hf_device_map", None) is not None
         self._autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
         parameters = inspect.signature(unwrap_peft_model(model).forward).parameters
@@ -57,7 +66,9 @@ class OnlineTeacher(Teacher):
                 f"{type(model).__name__} (first: {missing[0]!r}), so they were drawn at random and teach noise. "
                 "Fine-tune the teacher on this task first, and pass the result as `teacher=`."
             )
-        return cls(model, head)
+        teacher = cls(model, head)
+        teacher.may_download = True
+        return teacher
 
     @property
     def input_names(self) -> frozenset[str]:
@@ -85,7 +96,12 @@ class OnlineTeacher(Teacher):
             if type(module).__name__ in blocks:
                 fully_shard(module)
         fully_shard(self.model)
-        self._is_sharded = True
+        self._infers = False  # FSDP2 gathers weights into tensors that it writes to again, which inference forbids
+
+    def in_full_precision(self, dtype: torch.dtype) -> None:
+        """Compute in `dtype` from now on, without the Trainer's mixed precision."""
+        self.model.to(dtype)
+        self._autocast = nullcontext
 
     def signals(self, batch: Batch) -> Signals:
         """What the teacher says about a batch.
@@ -103,15 +119,23 @@ class OnlineTeacher(Teacher):
             )
         if any(module.training for module in self._modules):  # a callback may have put a part of it in train mode
             self.model.eval()
-        # FSDP2 gathers weights into tensors that it writes to again, which inference tensors forbid.
-        with torch.no_grad(), torch.inference_mode(not self._is_sharded), self._autocast():
+        with torch.no_grad(), torch.inference_mode(self._infers), self._autocast():
             derived = self.head.derived_inputs(self.model, batch)
             outputs = self.model(**inputs, **derived, **self._constants)
             if self._is_spread:
                 outputs = send_to_device(outputs, self.device)
-            signals = self.head.signals(outputs, batch)
+            signals = self.alignment.of_teacher(self.head.signals(outputs, batch))
         # An inference tensor cannot be kept for the backward pass of a term; its copy can.
-        return signals if self._is_sharded else replace(signals, logits=signals.logits.clone())
+        return replace(signals, logits=signals.logits.clone()) if self._infers else signals
+
+
+def as_teacher(teacher: Any, head: Head) -> Teacher:
+    """A teacher made of a model, a Hub id or a local path, read by `head`; any [`Teacher`] as it is."""
+    if isinstance(teacher, Teacher):
+        return teacher
+    if isinstance(teacher, (str, Path)):
+        return OnlineTeacher.from_pretrained(teacher, head)
+    return OnlineTeacher(teacher, head)
 
 
 def _as_read_by_teacher(batch: Batch, input_names: frozenset[str]) -> Batch:

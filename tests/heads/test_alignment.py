@@ -37,7 +37,7 @@ def warnings_said(monkeypatch):
 def test_each_class_is_found_by_its_name(ours, theirs, class_axis):
     teacher = torch.randn(4, len(theirs), len(theirs))
     aligned = class_alignment(config(*ours), config(*theirs), class_axis)
-    _, signals = aligned(Signals(torch.zeros(4, len(ours), 2)), Signals(teacher))
+    signals = aligned.of_teacher(Signals(teacher))
     distinct = len({name.strip().lower() for name in ours}) == len(ours)
     for index, name in enumerate(ours):
         same = [
@@ -52,9 +52,9 @@ def test_each_class_is_found_by_its_name(ours, theirs, class_axis):
 @pytest.mark.parametrize("theirs", [("sad", "happy"), ("SAD", "Happy"), (" sad", "happy")])
 def test_the_same_classes_cost_nothing(theirs, warnings_said):
     student, teacher = Signals(torch.zeros(2)), Signals(torch.ones(2))
-    aligned = class_alignment(config("sad", "happy"), config(*theirs))(student, teacher)
-    assert aligned[0] is student
-    assert aligned[1] is teacher
+    aligned = class_alignment(config("sad", "happy"), config(*theirs))
+    assert aligned.of_student(student) is student
+    assert aligned.of_teacher(teacher) is teacher
     assert warnings_said == []
 
 
@@ -100,7 +100,8 @@ def test_one_name_for_two_classes(ours, theirs):
 def test_rows_of_padding_have_no_probability_in_either(student_size, teacher_size, tokens, warnings_said):
     student, teacher = torch.randn(2, 3, student_size), torch.randn(2, 3, teacher_size)
     aligned = vocabulary_alignment(student_size, teacher_size, *tokens)
-    for before, signals in zip((student, teacher), aligned(Signals(student), Signals(teacher)), strict=True):
+    for before, align in ((student, aligned.of_student), (teacher, aligned.of_teacher)):
+        signals = align(Signals(before))
         assert torch.equal(signals.logits[..., :40], before[..., :40])
         assert signals.logits.shape == (2, 3, student_size)
         assert (signals.logits[..., 40:] == -torch.inf).all()
@@ -109,9 +110,9 @@ def test_rows_of_padding_have_no_probability_in_either(student_size, teacher_siz
 
 def test_vocabularies_of_one_size_cost_nothing():
     student, teacher = Signals(torch.zeros(2)), Signals(torch.ones(2))
-    aligned = vocabulary_alignment(50304, 50304, 50257, None)(student, teacher)
-    assert aligned[0] is student
-    assert aligned[1] is teacher
+    aligned = vocabulary_alignment(50304, 50304, 50257, None)
+    assert aligned.of_student(student) is student
+    assert aligned.of_teacher(teacher) is teacher
 
 
 @pytest.mark.parametrize("sizes, tokens", [((50304, 50257), (50257, None)), ((50257, 50304), (None, 50257))])
@@ -158,8 +159,9 @@ def test_every_divergence_is_the_one_of_the_tokens_alone(divergence, student_siz
     values, gradients = [], []
     for aligned in (VocabularyAlignment(5, student_size), None):
         ours = student.clone().requires_grad_() if aligned else student[:, :5].clone().requires_grad_()
-        pair = Signals(ours), Signals(teacher if aligned else teacher[:, :5])
-        a, b = aligned(*pair) if aligned else pair
+        a, b = Signals(ours), Signals(teacher if aligned else teacher[:, :5])
+        if aligned:
+            a, b = aligned.of_student(a), aligned.of_teacher(b)
         values.append(DIVERGENCES[divergence](a.logits, b.logits, temperature=temperature))
         values[-1].sum().backward()
         gradients.append(ours.grad)
