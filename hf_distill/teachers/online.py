@@ -44,6 +44,7 @@ class OnlineTeacher(Teacher):
         self.alignment = Alignment()
         self.device = model.device
         self._modules = tuple(model.modules())
+        self.is_sharded = False
         self._infers = True
         self._is_spread = getattr(model, "hf_device_map", None) is not None
         self._autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
@@ -96,6 +97,7 @@ class OnlineTeacher(Teacher):
             if type(module).__name__ in blocks:
                 fully_shard(module)
         fully_shard(self.model)
+        self.is_sharded = True
         self._infers = False  # FSDP2 gathers weights into tensors that it writes to again, which inference forbids
 
     def in_full_precision(self, dtype: torch.dtype) -> None:

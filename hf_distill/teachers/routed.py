@@ -5,11 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from hf_distill.errors import ConfigurationError, MissingInputError, MissingTeacherError
-from hf_distill.teachers.composite import CompositeTeacher
+from hf_distill.teachers.composite import CompositeTeacher, online_teachers
 from hf_distill.types import TEACHER_PREFIX, Batch, Signals
 
 
@@ -47,7 +46,6 @@ class RoutedTeacher(CompositeTeacher):
         super().__init__(teachers.values())
         self.routes: tuple[str | int, ...] = tuple(teachers)
         self.column = column
-        self._is_sharded = False
         kinds = {type(route) for route in self.routes}
         if kinds not in ({str}, {int}):
             raise ConfigurationError(
@@ -61,10 +59,6 @@ class RoutedTeacher(CompositeTeacher):
 
     def collator_for(self, collator: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return DataCollatorWithRoutes(super().collator_for(collator), self.column, self.routes)
-
-    def prepare(self, accelerator: Accelerator) -> None:
-        super().prepare(accelerator)
-        self._is_sharded = getattr(accelerator.state, "fsdp_plugin", None) is not None
 
     def signals(self, batch: Batch) -> Signals:
         """What each row's own teacher says about it, in the order of the rows.
@@ -88,7 +82,9 @@ class RoutedTeacher(CompositeTeacher):
             if len(rows):
                 said.append(member.signals(_rows_of(batch, rows, len(numbers))))
                 asked.append(rows)
-            elif self._is_sharded:  # the other processes wait for this one's share of the weights
+            elif any(
+                each.is_sharded for each in online_teachers(member)
+            ):  # the other processes wait for this one's share of the weights
                 member.signals(_rows_of(batch, numbers.new_zeros(1), len(numbers)))
         logits = torch.cat([signals.logits for signals in said])
         back = torch.cat(asked).argsort().to(logits.device)

@@ -72,8 +72,11 @@ class PlainMean:
 
 SPLITS = {
     "one batch of 8": {},
-    "4 batches of 2": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4},
-    "padded further": {"extra_padding": 5},
+    "4 batches of 2, padded further": {
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 4,
+        "extra_padding": 5,
+    },
 }
 TASKS = ("single_label", "multi_label", "regression", "tokens", "answers", "masked", "causal", "seq2seq")
 
