@@ -110,7 +110,7 @@ class DistillationTrainer(ExactEvaluation):
             self.teacher.prepare(self.accelerator)
 
     def _bind(self) -> None:
-        """Fit objective, student and teacher together: at first, and again when a search has changed any of them."""
+        """Fit objective, student and teacher together: at first, and again when `model_init` has made a student."""
         self.head = self._given_head or head_of(self.model)
         self.distillation_objective = self._given_objective or hinton(self.args.temperature, self.args.alpha)
         self._signature_columns = None
@@ -355,7 +355,6 @@ class DistillationTrainer(ExactEvaluation):
     def _hp_search_setup(self, trial: Any) -> None:
         super()._hp_search_setup(trial)
         _check_arguments(self.args, self._given_objective)
-        self._bind()
 
     # ---- Logs, and their continuation after a resume ----------------------------------------------------------------
 
@@ -390,6 +389,8 @@ class DistillationTrainer(ExactEvaluation):
         super()._save_checkpoint(model, trial)
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        if self.model_init is not None:  # it has just made another student, of a trial's arguments in a search
+            self._bind()
         if self.args.preflight and self.state.global_step == 0 and self.is_world_process_zero():
             rehearsal.preflight_report(self)
         self._log_window.zero_()

@@ -32,19 +32,21 @@ class AdapterOffTeacher(OnlineTeacher):
         """Take the student as the model to ask.
 
         Raises:
-            UnsupportedModelError: if it has no adapter of PEFT.
+            UnsupportedModelError: if it has no adapter of PEFT in its layers.
             ConfigurationError: if weights are trained that answer with the adapter off too, so that the teacher would
                 change with the student.
         """
         model: Any = student
-        if not hasattr(model, "disable_adapter"):
+        if not hasattr(model, "disable_adapter") or model.active_peft_config.is_prompt_learning:
             raise UnsupportedModelError(
                 f"`AdapterOffTeacher` is the student without its adapter, and the student {type(student).__name__} has "
-                "none. Give it one with `peft.get_peft_model`, or pass another teacher."
+                "none in its layers. Give it one with `peft.get_peft_model` (LoRA and its like; a learnt prompt is "
+                "none), or pass another teacher."
             )
-        with warnings.catch_warnings(), adapter_off(model):
-            warnings.simplefilter("ignore")
-            trained = [name for name, weight in model.get_base_model().named_parameters() if weight.requires_grad]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of biases that are trained in place, which is refused below
+            with adapter_off(model):
+                trained = [name for name, weight in model.get_base_model().named_parameters() if weight.requires_grad]
         if trained:
             raise ConfigurationError(
                 f"the student trains {len(trained)} weights that answer with its adapter off too (first: "

@@ -25,7 +25,7 @@ class Teacher(ABC):
         """What the teacher says about a batch: no gradient, no randomness, on the device of the batch."""
 
     def meet(self, student: nn.Module, head: Head) -> None:  # noqa: B027 - most teachers need not know the student
-        """Get to know the student and its head. Called before all else, and again when a search replaces it."""
+        """Get to know the student and its head. Called before all else, and again when another takes its place."""
 
     def collator_for(self, collator: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """The Trainer's collator, or one around it that keeps what this teacher reads and `collator` cannot batch."""
