@@ -50,8 +50,8 @@ NAMES_OF_SIZES = {
     32: "hidden_size d_model n_embd dim emb_dim embedding_size word_embed_proj_dim",
     40: "intermediate_size encoder_ffn_dim decoder_ffn_dim hidden_dim d_ff ffn_dim d_inner n_inner ffn_hidden_size",
     16: "head_dim d_kv d_head moe_intermediate_size",
-    2: "num_hidden_layers n_layer n_layers num_layers num_attention_heads n_head n_heads num_heads num_key_value_heads "
-    "encoder_attention_heads decoder_attention_heads num_experts num_local_experts eos_token_id",
+    2: "num_hidden_layers n_layer n_layers num_layers num_attention_heads n_head n_heads num_heads "
+    "num_key_value_heads encoder_attention_heads decoder_attention_heads num_experts num_local_experts eos_token_id",
     1: "encoder_layers decoder_layers num_decoder_layers num_experts_per_tok num_random_blocks bos_token_id",
     64: "max_position_embeddings n_positions vocab_size",
     8: "rotary_dim attention_window local_attention image_size",
@@ -173,9 +173,7 @@ def table(heads: dict[str, dict[str, tuple[str, str]]]) -> str:
     states = ("held", "broken", "error", "not tiny")
     lines = ["| head | all equalities hold | broken | error | not to be had tiny |", "|---|---|---|---|---|"]
     for head, found in heads.items():
-        counts = [
-            sum(state == wanted for state, _ in found.values()) for wanted in ("held", "broken", "error", "not tiny")
-        ]
+        counts = [sum(state == wanted for state, _ in found.values()) for wanted in states]
         lines.append(f"| {head} | {' | '.join(map(str, counts))} |")
     lines.append("\nWhat did not hold, and why:\n")
     lines += ["| model | what |", "|---|---|"]
@@ -191,7 +189,6 @@ def table(heads: dict[str, dict[str, tuple[str, str]]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--heads", nargs="+", choices=HEADS, default=list(HEADS))
-    parser.add_argument("--rounds", help="taken and ignored, so that all benchmarks may be run alike")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
