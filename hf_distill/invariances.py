@@ -21,6 +21,7 @@ TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3}
 TEMPERATURE_TOLERANCE = 0.2
 EXTRA_PADDING = 8
 BATCH_NORM = "batch normalisation takes its statistics over a micro-batch, so this cannot hold while it is trained"
+ROWS_COMPARED = "each row is compared with the others of its micro-batch, so this cannot hold"
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ def check_invariances(trainer: Any, num_rows: int = 8) -> InvarianceReport:
     | teacher unchanged | its weights and buffers before and after a step of the student |
 
     All run on copies of student and teacher, in float64 where both have 50 million weights at most, else in float32.
-    Dropout is off; batch normalisation is in train mode, and breaks the first three by what it is. Nothing of the
-    trainer changes. With several processes, call it on all of them.
+    Dropout is off; batch normalisation is in train mode, and breaks the first three by what it is, as dual encoders
+    break accumulation. Nothing of the trainer changes. With several processes, call it on all of them.
 
     Raises:
         ConfigurationError: if weights are sharded or the training data has no row that can be read.
@@ -148,7 +149,8 @@ class _Experiment:
         for size in {half} if self.normalises else {half, 1}:  # batch normalisation refuses single rows
             splits = torch.arange(self.num_rows).split(size)
             differences.append(_difference(self.gradient([self._rows(each) for each in splits]), whole))
-        return self._compared("accumulation", max(differences))
+        reason = ROWS_COMPARED if self.trainer.head.compares_rows else ""
+        return self._compared("accumulation", max(differences), reason)
 
     def order(self, whole: list[Tensor]) -> Invariance:
         reversed_rows = self._rows(torch.arange(self.num_rows).flip(0))
@@ -220,9 +222,10 @@ class _Experiment:
         difference = float(len(changed) + len(shared))
         return Invariance("teacher unchanged", not broken, difference, 0.0, reason if broken else "")
 
-    def _compared(self, name: str, difference: float) -> Invariance:
+    def _compared(self, name: str, difference: float, reason: str = "") -> Invariance:
         held = difference <= self.tolerance
-        return Invariance(name, held, difference, self.tolerance, "" if held or not self.normalises else BATCH_NORM)
+        reason = reason or (BATCH_NORM if self.normalises else "")
+        return Invariance(name, held, difference, self.tolerance, "" if held else reason)
 
     def _gradient_of(self, loss: Tensor) -> list[Tensor]:
         return list(

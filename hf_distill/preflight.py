@@ -16,8 +16,15 @@ from hf_distill.errors import (
     UnsupportedModelError,
     VocabularyMismatchError,
 )
-from hf_distill.heads import Head, RegressionHead, SingleLabelHead
-from hf_distill.heads.alignment import Alignment, check_number_of_classes, class_alignment, vocabulary_alignment
+from hf_distill.heads import CTCHead, EmbeddingHead, Head, RegressionHead, SingleLabelHead
+from hf_distill.heads.alignment import (
+    Alignment,
+    WidthAlignment,
+    check_number_of_classes,
+    class_alignment,
+    transcript_alignment,
+    vocabulary_alignment,
+)
 from hf_distill.objective import Objective
 from hf_distill.teachers import OnlineTeacher
 from hf_distill.types import Batch
@@ -54,7 +61,7 @@ def check_models(student: nn.Module, teacher: PreTrainedModel, head: Head, teach
         teacher_head: the teacher's own head; None if it is one that we do not know.
 
     Raises:
-        UnsupportedModelError: if their heads are of different kinds.
+        UnsupportedModelError: if their heads are of different kinds, or read outputs in different ways.
         ClassMismatchError: if that is because one has a single class, which makes it a regression.
     """
     student, teacher = unwrap_peft_model(student), unwrap_peft_model(teacher)
@@ -72,6 +79,12 @@ def check_models(student: nn.Module, teacher: PreTrainedModel, head: Head, teach
             f"the student {type(student).__name__} has a {type(head).__name__} and the teacher "
             f"{type(teacher).__name__} a {type(teacher_head).__name__}, so their outputs are not comparable. {remedy}."
         )
+    if teacher_head is not None and teacher_head.reading != head.reading:
+        raise UnsupportedModelError(
+            f"the student {type(student).__name__} is read with {head.reading} and the teacher "
+            f"{type(teacher).__name__} with {teacher_head.reading}, each as models of its kind usually are. Read both "
+            f"alike: pass `head={type(head).__name__}({teacher_head.reading})`, or what suits both."
+        )
 
 
 def alignment(
@@ -85,12 +98,20 @@ def alignment(
 
     Raises:
         ClassMismatchError: as `class_alignment`.
-        VocabularyMismatchError: as `check_vocabularies` and `vocabulary_alignment`.
+        VocabularyMismatchError: as `check_vocabularies`, `vocabulary_alignment` and `transcript_alignment`.
     """
-    if student_tokenizer is not None and teacher_tokenizer is not None:
+    is_read = not isinstance(head, CTCHead)  # or only written
+    if is_read and student_tokenizer is not None and teacher_tokenizer is not None:
         check_vocabularies(student_tokenizer, teacher_tokenizer)
     student, teacher = unwrap_peft_model(student), unwrap_peft_model(teacher)
-    if not isinstance(student, PreTrainedModel) or head.class_axis is None:
+    if not isinstance(student, PreTrainedModel):
+        return Alignment()
+    if isinstance(head, EmbeddingHead):
+        return WidthAlignment()
+    if isinstance(head, CTCHead):
+        tokens = (_named_by_role(tokenizer) for tokenizer in (student_tokenizer, teacher_tokenizer))
+        return transcript_alignment(student.config, teacher.config, *tokens)
+    if head.class_axis is None:
         return Alignment()
     if head.is_language_model:
         ours, theirs = (model.config.get_text_config(decoder=True).vocab_size for model in (student, teacher))
@@ -106,12 +127,13 @@ def tokenizers(
     """The student's tokenizer, and that in the folder or repository that a teacher which is a model came from.
 
     Args:
-        processing_class: what the Trainer was given; a tokenizer or not.
+        processing_class: what the Trainer was given; a tokenizer, a processor that has one, or neither.
         teacher: any teacher.
         head: the student's. Without its tokenizer, the teacher's is only looked for where tokens are the classes.
         may_download: whether to look beyond this machine.
     """
-    student = processing_class if isinstance(processing_class, PreTrainedTokenizerBase) else None
+    tokenizer = getattr(processing_class, "tokenizer", processing_class)
+    student = tokenizer if isinstance(tokenizer, PreTrainedTokenizerBase) else None
     if not isinstance(teacher, OnlineTeacher) or (student is None and not head.is_language_model):
         return student, None
     name = teacher.model.name_or_path
@@ -136,6 +158,14 @@ def _tokenizer_at(name_or_path: str, may_download: bool) -> PreTrainedTokenizerB
 def _num_tokens(tokenizer: PreTrainedTokenizerBase | None) -> int | None:
     """How many rows of a vocabulary the tokenizer can name."""
     return None if tokenizer is None else max(tokenizer.get_vocab().values()) + 1
+
+
+def _named_by_role(tokenizer: PreTrainedTokenizerBase | None) -> dict[str, int] | None:
+    """Token to id, where "<unk>" and "[UNK]" are one token."""
+    if tokenizer is None:
+        return None
+    roles = {token: role for role, token in tokenizer.special_tokens_map.items()}
+    return {roles.get(token, token): index for token, index in tokenizer.get_vocab().items()}
 
 
 def check_vocabularies(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> None:
@@ -177,7 +207,8 @@ def check_batch(batch: Batch, head: Head, objective: Objective) -> None:
 
     Raises:
         MissingInputError: if the objective reads labels and the batch has none.
-        ConfigurationError: if a model for one class of several gets labels that are no class indices.
+        ConfigurationError: if the student has no loss of its own and the objective reads it, or a model for one class
+            of several gets labels that are no class indices.
     """
     labels = batch.get("labels")
     if type(head) is SingleLabelHead and isinstance(labels, Tensor) and labels.is_floating_point():
@@ -185,6 +216,11 @@ def check_batch(batch: Batch, head: Head, objective: Objective) -> None:
             f"the student chooses one class of several, and `labels` are {labels.dtype} of shape "
             f"{tuple(labels.shape)}, not class indices. Set `problem_type` to 'multi_label_classification' or "
             "'regression' in the configurations of student and teacher, or give integer labels."
+        )
+    if objective.requires.labels and not head.has_own_loss:
+        raise ConfigurationError(
+            f"the objective reads the student's own loss ({', '.join(objective.terms)}), and a model with a "
+            f"{type(head).__name__} has none. Learn from the teacher alone with `alpha=0`."
         )
     if objective.requires.labels and not head.has_labels(batch):
         missing = [name for name in head.label_names if batch.get(name) is None]

@@ -11,7 +11,7 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
-from hf_distill.heads.base import IGNORED_LABEL, Head, real_tokens
+from hf_distill.heads.base import IGNORED_LABEL, Head, one_per_row, real_tokens
 from hf_distill.types import Batch
 
 
@@ -40,8 +40,7 @@ class SingleLabelHead(Head):
         return logits
 
     def mask(self, batch: Batch) -> Tensor:
-        tensor = next(value for value in batch.values() if isinstance(value, Tensor) and value.ndim)
-        return torch.ones(len(tensor), dtype=torch.bool, device=tensor.device)
+        return one_per_row(batch)
 
 
 class MultiLabelHead(SingleLabelHead):
