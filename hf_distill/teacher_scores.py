@@ -117,10 +117,8 @@ def _retrieval(
     head: DualEncoderHead, answers: Sequence[tuple[Batch, Signals, Positions]], rows: int
 ) -> TeacherScore | None:
     """How often the text of an image is its own, among those of its batch."""
-    scores = [
-        signals.logits[..., 0] if head.activation == "sigmoid" else signals.logits[0] for _, signals, _ in answers
-    ]
-    scores = [each for each in scores if len(each) > 1]
+    logits = [teacher.logits for _, teacher, where in answers if where.mask.shape[-1] > 1]
+    scores = [each[..., 0] if head.activation == "sigmoid" else each[0] for each in logits]
     if not scores:
         return None
     right = sum(int((each.argmax(-1) == torch.arange(len(each), device=each.device)).sum()) for each in scores)

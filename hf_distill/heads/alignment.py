@@ -285,8 +285,8 @@ def transcript_alignment(
     missing = [token for token, row in ours.items() if found[row] is None and token not in SPECIAL_TOKENS]
     if missing:
         raise VocabularyMismatchError(
-            f"the student writes with {len(ours)} tokens and the teacher with {len(theirs)}, which lack {missing[:5]}"
-            ", so it cannot say how likely they are. Give the student the teacher's tokenizer, or choose a teacher that "
+            f"the student writes with {len(ours)} tokens and the teacher with {len(theirs)}, without {missing[:5]}, "
+            "so it cannot say how likely they are. Give the student the teacher's tokenizer, or choose a teacher that "
             "knows all of the student's tokens."
         )
     rows = [found.get(row) for row in range(student.vocab_size)]
