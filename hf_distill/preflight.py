@@ -219,8 +219,8 @@ def check_batch(batch: Batch, head: Head, objective: Objective) -> None:
         )
     if objective.requires.labels and not head.has_own_loss:
         raise ConfigurationError(
-            f"the objective reads the student's own loss ({', '.join(objective.terms)}), and a model with a "
-            f"{type(head).__name__} has none. Learn from the teacher alone with `alpha=0`."
+            f"the objective reads the student's own loss ({', '.join(objective.terms)}), and a model of the "
+            f"kind of {type(head).__name__} has none. Learn from the teacher alone with `alpha=0`."
         )
     if objective.requires.labels and not head.has_labels(batch):
         missing = [name for name in head.label_names if batch.get(name) is None]

@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForZeroShotImageClassification
+from transformers import AutoModel
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.heads.base import Head, one_per_row
@@ -24,25 +24,20 @@ class DualEncoderHead(Head):
 
     Args:
         activation: "softmax" over the texts and over the images (CLIP), or "sigmoid" for each pair (SigLIP).
-        auto_class: what loads a teacher that is given by name.
 
     Raises:
         ConfigurationError: if `activation` is neither.
     """
 
+    auto_class = AutoModel
     label_names = ("return_loss",)
     class_axis = None
     compares_rows: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        activation: Literal["softmax", "sigmoid"] = "softmax",
-        auto_class: Any = AutoModelForZeroShotImageClassification,
-    ) -> None:
+    def __init__(self, activation: Literal["softmax", "sigmoid"] = "softmax") -> None:
         if activation not in ("softmax", "sigmoid"):
             raise ConfigurationError(f"`activation` must be 'softmax' or 'sigmoid', got {activation!r}.")
         self.activation = activation
-        self.auto_class = auto_class
 
     @property
     def reading(self) -> str:

@@ -57,7 +57,9 @@ REFUSALS = {
     "ForPreTraining": "its loss of pre-training averages over units of its own",
     "ForXVector": "its loss has a margin between speakers, whose unit was not verified",
     "ObjectDetection": "its loss first matches boxes with labels",
-    "Segmentation": "its loss first matches masks with labels",
+    "ForSegmentation": "its loss first matches masks with labels",
+    "InstanceSegmentation": "its loss first matches masks with labels",
+    "UniversalSegmentation": "its loss first matches masks with labels",
 }
 """Endings of class names, and why such a model has no head here."""
 
@@ -120,13 +122,13 @@ def _dual_encoder(model: PreTrainedModel, auto_class: Any) -> Head:
     """A model that compares every text with every image. The bias of a sigmoid would have no effect in a softmax."""
     if not _takes_return_loss(model) or model.main_input_name != "input_ids":
         raise _unsupported(type(model).__name__, "it does not give the similarity of every text to every image")
-    return DualEncoderHead("sigmoid" if hasattr(model, "logit_bias") else "softmax", auto_class)
+    return DualEncoderHead("sigmoid" if hasattr(model, "logit_bias") else "softmax")
 
 
 def _bare_model(model: PreTrainedModel, auto_class: Any) -> Head:
     """What a model without a head on top says: pairs if it has two encoders, else one vector."""
     if _takes_return_loss(model):
-        if type(model).__name__ in DUAL_ENCODERS:
+        if any(parent.__name__ in DUAL_ENCODERS for parent in type(model).__mro__):
             return _dual_encoder(model, auto_class)
         raise _unsupported(type(model).__name__, "it compares pairs in a way of its own")
     is_causal = type(model.config) in AutoModelForCausalLM._model_mapping
