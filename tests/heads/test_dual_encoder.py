@@ -89,12 +89,9 @@ def similarities(model, rows):
     """`z[image][text]`, by the formula: the scaled cosine of the two vectors, and SigLIP's bias."""
     outputs = model(**PaddingCollator()(rows))
     bias = model.logit_bias.squeeze() if hasattr(model, "logit_bias") else 0.0
-    scale = torch.exp(model.logit_scale)
+    scale = torch.exp(model.logit_scale).squeeze()
     return [
-        [
-            (scale * sum(a * b for a, b in zip(image, text, strict=True)) + bias).squeeze()
-            for text in outputs.text_embeds
-        ]
+        [scale * sum(a * b for a, b in zip(image, text, strict=True)) + bias for text in outputs.text_embeds]
         for image in outputs.image_embeds
     ]
 

@@ -176,10 +176,7 @@ def test_the_student_moves_and_the_teacher_does_not(tmp_path, pair):
         (lambda: listener(Wav2Vec2Model), "mean"),
         (gpt2, "last"),
         (lambda: text_model(LlamaModel, LlamaConfig), "last"),
-        (
-            lambda: T5EncoderModel(T5Config(vocab_size=40, d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2)),
-            "mean",
-        ),
+        (t5_encoder, "mean"),
     ],
 )
 def test_the_default_is_the_mean_and_the_last_token_of_a_decoder(build, pooling):
