@@ -17,8 +17,15 @@ from hf_distill.errors import (
     UnsupportedModelError,
     VocabularyMismatchError,
 )
-from hf_distill.heads import Head, RegressionHead, SingleLabelHead
-from hf_distill.heads.alignment import Alignment, check_number_of_classes, class_alignment, vocabulary_alignment
+from hf_distill.heads import CTCHead, EmbeddingHead, Head, RegressionHead, SingleLabelHead
+from hf_distill.heads.alignment import (
+    Alignment,
+    WidthAlignment,
+    check_number_of_classes,
+    class_alignment,
+    transcript_alignment,
+    vocabulary_alignment,
+)
 from hf_distill.objective import Objective
 from hf_distill.raw_columns import TEXT
 from hf_distill.teachers import OnlineTeacher
@@ -53,15 +60,15 @@ def check_own_loss(student: nn.Module, head: Head) -> None:
     """The student's forward takes the labels, so that it has a loss of its own.
 
     Raises:
-        UnsupportedModelError: if it does not.
+        ConfigurationError: if it does not.
     """
     student = unwrap_peft_model(student)
     parameters = inspect.signature(student.forward).parameters.values()
     missing = [name for name in head.label_names if name not in {parameter.name for parameter in parameters}]
     # Where one of Transformers' models takes further keywords, labels are not among them.
     takes_all = not isinstance(student, PreTrainedModel) and any(each.kind is each.VAR_KEYWORD for each in parameters)
-    if missing and not takes_all:
-        raise UnsupportedModelError(
+    if not head.has_own_loss or (missing and not takes_all):
+        raise ConfigurationError(
             f"the objective reads labels, and the forward of the student {type(student).__name__} "
             f"takes no {missing}, so it has no loss of its own. Learn from the teacher alone with `alpha=0`, or give "
             "the loss as `compute_loss_func=`."
@@ -84,7 +91,7 @@ def check_models(student: nn.Module, teacher: PreTrainedModel, head: Head, teach
         teacher_head: the teacher's own head; None if it is one that we do not know.
 
     Raises:
-        UnsupportedModelError: if their heads are of different kinds.
+        UnsupportedModelError: if their heads are of different kinds, or read outputs in different ways.
         ClassMismatchError: if that is because one has a single class, which makes it a regression.
     """
     student, teacher = unwrap_peft_model(student), unwrap_peft_model(teacher)
@@ -102,6 +109,12 @@ def check_models(student: nn.Module, teacher: PreTrainedModel, head: Head, teach
             f"the student {type(student).__name__} has a {type(head).__name__} and the teacher "
             f"{type(teacher).__name__} a {type(teacher_head).__name__}, so their outputs are not comparable. {remedy}."
         )
+    if teacher_head is not None and teacher_head.reading != head.reading:
+        raise UnsupportedModelError(
+            f"the student {type(student).__name__} is read with {head.reading} and the teacher "
+            f"{type(teacher).__name__} with {teacher_head.reading}, each as models of its kind usually are. Read both "
+            f"alike: pass `head={type(head).__name__}({teacher_head.reading})`, or what suits both."
+        )
 
 
 def alignment(
@@ -115,12 +128,20 @@ def alignment(
 
     Raises:
         ClassMismatchError: as `class_alignment`.
-        VocabularyMismatchError: as `check_vocabularies` and `vocabulary_alignment`.
+        VocabularyMismatchError: as `check_vocabularies`, `vocabulary_alignment` and `transcript_alignment`.
     """
-    if student_tokenizer is not None and teacher_tokenizer is not None:
+    is_read = not isinstance(head, CTCHead)  # or only written
+    if is_read and student_tokenizer is not None and teacher_tokenizer is not None:
         check_vocabularies(student_tokenizer, teacher_tokenizer)
     student, teacher = unwrap_peft_model(student), unwrap_peft_model(teacher)
-    if not isinstance(student, PreTrainedModel) or head.class_axis is None:
+    if not isinstance(student, PreTrainedModel):
+        return Alignment()
+    if isinstance(head, EmbeddingHead):
+        return WidthAlignment()
+    if isinstance(head, CTCHead):
+        tokens = (_named_by_role(tokenizer) for tokenizer in (student_tokenizer, teacher_tokenizer))
+        return transcript_alignment(student.config, teacher.config, *tokens)
+    if head.class_axis is None:
         return Alignment()
     if head.is_language_model:
         ours, theirs = (model.config.get_text_config(decoder=True).vocab_size for model in (student, teacher))
@@ -163,7 +184,7 @@ def tokenizers(
     """The student's tokenizer, and that in the folder or repository that a teacher which is a model came from.
 
     Args:
-        processing_class: what the Trainer was given; a tokenizer or not.
+        processing_class: what the Trainer was given; a tokenizer, a processor that has one, or neither.
         teacher: any teacher.
         head: the student's. Without its tokenizer, the teacher's is only looked for where tokens are the classes.
         may_download: whether to look beyond this machine.
@@ -172,7 +193,8 @@ def tokenizers(
     """
     student = TEXT.reader_of(processing_class)
     if teacher_processing_class is not None:
-        return student, TEXT.reader_of(teacher_processing_class) if head.is_language_model else None
+        has_tokens_for_classes = head.is_language_model or isinstance(head, CTCHead)
+        return student, TEXT.reader_of(teacher_processing_class) if has_tokens_for_classes else None
     if not isinstance(teacher, OnlineTeacher) or (student is None and not head.is_language_model):
         return student, None
     name = teacher.model.name_or_path
@@ -197,6 +219,14 @@ def _tokenizer_at(name_or_path: str, may_download: bool) -> PreTrainedTokenizerB
 def _num_tokens(tokenizer: PreTrainedTokenizerBase | None) -> int | None:
     """How many rows of a vocabulary the tokenizer can name."""
     return None if tokenizer is None else max(tokenizer.get_vocab().values()) + 1
+
+
+def _named_by_role(tokenizer: PreTrainedTokenizerBase | None) -> dict[str, int] | None:
+    """Token to id, where "<unk>" and "[UNK]" are one token."""
+    if tokenizer is None:
+        return None
+    roles = {token: role for role, token in tokenizer.special_tokens_map.items()}
+    return {roles.get(token, token): index for token, index in tokenizer.get_vocab().items()}
 
 
 def check_vocabularies(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> None:

@@ -57,7 +57,7 @@ def test_a_student_without_a_loss_of_its_own(tmp_path):
     config = DeiTConfig(**BLOCK_SIZES, num_hidden_layers=1, image_size=8, patch_size=4, num_labels=3)
     student, teacher = DeiTForImageClassificationWithTeacher(config), model_for("images", 2)
     says = r"DeiTForImageClassificationWithTeacher takes no \['labels'\], so it has no loss of its own.*`alpha=0`"
-    with pytest.raises(UnsupportedModelError, match=says):
+    with pytest.raises(ConfigurationError, match=says):
         trainer_for(tmp_path, "images", student=student, teacher=teacher)
     trainer_for(tmp_path, "images", student=student, teacher=teacher, alpha=0)
     trainer_for(tmp_path, "images", student=student, teacher=teacher, compute_loss_func=torch.nn.functional.mse_loss)

@@ -51,7 +51,7 @@ class OnlineTeacher(Teacher):
             UntrainedTeacherError: if the checkpoint lacks weights of the head, which would then be random.
         """
         model, loading = head.auto_class.from_pretrained(name_or_path, dtype="auto", output_loading_info=True)
-        if missing := sorted(loading["missing_keys"]):
+        if missing := sorted(filter(head.reads_weight, loading["missing_keys"])):
             raise UntrainedTeacherError(
                 f"teacher {str(name_or_path)!r} has no weights for {len(missing)} parameters of "
                 f"{type(model).__name__} (first: {missing[0]!r}), so they were drawn at random and teach noise. "
