@@ -137,7 +137,7 @@ def alignment(
     if not isinstance(student, PreTrainedModel):
         return Alignment()
     if isinstance(head, EmbeddingHead):
-        return WidthAlignment()
+        return Alignment() if head.compares_rows else WidthAlignment()
     if isinstance(head, CTCHead):
         tokens = (_named_by_role(tokenizer) for tokenizer in (student_tokenizer, teacher_tokenizer))
         return transcript_alignment(student.config, teacher.config, *tokens)

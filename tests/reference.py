@@ -101,7 +101,7 @@ def _kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 def ctc_loss(logits: Tensor, labels: list[int], blank: int = 0) -> Tensor:
     """The negative logarithm of the sum over all paths, one frame a step, that read as the labels: Graves et al. 2006,
-    equations 5 to 8."""
+    section 4.1."""
     written = [blank, *(token for label in labels for token in (label, blank))]
     probabilities = [_probabilities(frame) for frame in logits]
     zero = torch.zeros((), dtype=logits.dtype)

@@ -11,7 +11,7 @@ from hf_distill.heads.classification import (
 )
 from hf_distill.heads.ctc import CTCHead
 from hf_distill.heads.dual_encoder import DualEncoderHead
-from hf_distill.heads.embeddings import EmbeddingHead
+from hf_distill.heads.embeddings import EmbeddingHead, SimilarityHead
 from hf_distill.heads.language_models import CausalLMHead, MaskedLMHead
 from hf_distill.heads.question_answering import QuestionAnsweringHead
 from hf_distill.heads.resolve import head_of
@@ -33,6 +33,7 @@ __all__ = [
     "RegressionHead",
     "SemanticSegmentationHead",
     "Seq2SeqHead",
+    "SimilarityHead",
     "SingleLabelHead",
     "SpeechSeq2SeqHead",
     "TokenClassificationHead",

@@ -138,7 +138,8 @@ class WidthAlignment(Alignment):
         if ours != theirs:
             raise LengthMismatchError(
                 f"the student's embeddings have width {ours} and the teacher's {theirs}, so they have no difference. "
-                f"Give the student hidden_size={theirs}, or a layer on top of it that has {theirs} outputs."
+                f"Give the student hidden_size={theirs}, or compare whom both find near with `head=SimilarityHead()`, "
+                "from `hf_distill.heads`."
             )
         return student, teacher
 

@@ -100,3 +100,43 @@ class EmbeddingHead(Head):
                 "way of their own, pass `head=EmbeddingHead(frame_count=…)`."
             )
         return mask.bool()
+
+
+class SimilarityHead(EmbeddingHead):
+    """How alike the rows of a micro-batch are: `(B, B)`, for vectors whose widths differ.
+
+        z_ij = scale · cos(vector_i, vector_j),  j ≠ i
+
+    Each row chooses among the other rows, so that a divergence compares whom the student and the teacher find near.
+    On the diagonal z is −∞. Rows are compared **within a micro-batch**: as for `DualEncoderHead`, accumulated batches
+    are no larger batch. A row that is alone in its micro-batch is not compared.
+
+    Args:
+        scale: 1 / scale is the temperature of the cosines, by which the term's own temperature is multiplied.
+        pooling, frame_count: as in `EmbeddingHead`.
+
+    Raises:
+        ConfigurationError: as `EmbeddingHead`, or if `scale` is not above 0.
+
+    References:
+        Abbasi Koohpayegani, Tejankar, Pirsiavash: CompRess: Self-Supervised Learning by Compressing Representations,
+        2020, https://arxiv.org/abs/2010.14713, there with a memory of rows in place of the micro-batch.
+    """
+
+    is_distribution = True
+    compares_rows: ClassVar[bool] = True
+
+    def __init__(self, pooling: Pooling = "mean", scale: float = 20.0, frame_count: FrameCount | None = None) -> None:
+        super().__init__(pooling, normalize=True, frame_count=frame_count)
+        if not scale > 0:
+            raise ConfigurationError(f"`scale` must be above 0, got {scale!r}. 20 is a temperature of 0.05.")
+        self.scale = scale
+
+    def logits(self, outputs: Any, batch: Batch) -> Tensor:
+        vectors = super().logits(outputs, batch)
+        oneself = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
+        return (self.scale * vectors @ vectors.t()).masked_fill(oneself, -torch.inf)
+
+    def mask(self, batch: Batch) -> Tensor:
+        rows = super().mask(batch)
+        return rows & (len(rows) > 1)

@@ -5,14 +5,20 @@ import copy
 import pytest
 import torch
 from transformers import (
+    Data2VecAudioConfig,
+    Data2VecAudioForCTC,
     HubertConfig,
     HubertForCTC,
     ParakeetCTCConfig,
     ParakeetForCTC,
     SEWConfig,
     SEWForCTC,
+    UniSpeechConfig,
+    UniSpeechForCTC,
     Wav2Vec2BertConfig,
     Wav2Vec2BertForCTC,
+    Wav2Vec2ConformerConfig,
+    Wav2Vec2ConformerForCTC,
     WavLMConfig,
     WavLMForCTC,
     set_seed,
@@ -115,6 +121,27 @@ def test_frames_of_padding_change_nothing_where_the_model_has_layer_norm(model, 
     assert torch.allclose(results[0][1], results[1][1], rtol=1e-6) == is_same
     if has_mask:
         assert torch.allclose(results[0][0], results[1][0]) == is_same
+
+
+@pytest.mark.parametrize(
+    "model, options, is_same",
+    [
+        (SEW, {"squeeze_factor": 3}, False),
+        (SEW, {"squeeze_factor": 1}, True),
+        ((UniSpeechForCTC, UniSpeechConfig), {}, True),
+        ((Data2VecAudioForCTC, Data2VecAudioConfig), {}, False),
+        ((Wav2Vec2ConformerForCTC, Wav2Vec2ConformerConfig), {}, False),
+    ],
+    ids=["sew", "sew without squeezing", "unispeech", "data2vec", "conformer"],
+)
+def test_other_models_that_see_padding_or_do_not(model, options, is_same):
+    """What docs/heads.md says about each, with layer normalisation and a mask."""
+    student = listener(*model, **options).double().eval()
+    head, results = head_of(student), []
+    for extra in (0, 9):
+        batch = PaddingCollator(extra)(ROWS[:2])
+        results.append(student(**batch).logits[head.mask(batch)])
+    assert torch.allclose(*results) == is_same
 
 
 PAIRS = {

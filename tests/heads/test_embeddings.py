@@ -27,9 +27,9 @@ from transformers import (
 
 from hf_distill import check_invariances
 from hf_distill.errors import ConfigurationError, LengthMismatchError, UnsupportedModelError, UntrainedTeacherError
-from hf_distill.heads import EmbeddingHead, head_of
+from hf_distill.heads import EmbeddingHead, SimilarityHead, head_of
 from hf_distill.types import Unit
-from tests.gradients import recorded_run
+from tests.gradients import TEMPERATURE, GradientRecorder, recorded_run, relative_difference
 from tests.tiny_models import NO_DROPOUT, SIZES, PaddingCollator, bert, listener, model_for, rows_for, vision
 from tests.tiny_trainers import check_that_the_student_alone_learns, float32, trainer_for
 
@@ -233,7 +233,10 @@ def test_no_loss_of_its_own(tmp_path):
 def test_another_width(tmp_path):
     teacher = text_model(BertModel, BertConfig, 2, hidden_size=32)
     trainer = trainer_for(tmp_path, "embeddings", teacher=teacher, alpha=0.0)
-    with pytest.raises(LengthMismatchError, match=r"embeddings have width 16 and the teacher's 32, .*hidden_size=32"):
+    with pytest.raises(
+        LengthMismatchError,
+        match=r"have width 16 and the teacher's 32, .*hidden_size=32, or .*SimilarityHead",
+    ):
         trainer.train()
 
 
@@ -245,3 +248,69 @@ def test_a_teacher_by_its_path_needs_no_pooler_that_is_not_read(tmp_path):
     check_that_the_student_alone_learns(trainer_for(tmp_path, "embeddings", **options))
     with pytest.raises(UntrainedTeacherError, match=r"no weights for 2 parameters of BertModel \(first: 'pooler"):
         trainer_for(tmp_path, "embeddings", head=EmbeddingHead("pooler"), **options)
+
+
+def wide_bert():
+    return text_model(BertModel, BertConfig, 2, hidden_size=32, add_pooling_layer=False, **NO_DROPOUT)
+
+
+def neighbours(model, rows, temperature):
+    """For each row the softmax over the others of the cosines times 20, divided by the temperature."""
+    vectors = [model(torch.tensor([row["input_ids"]])).last_hidden_state[0].mean(0) for row in rows]
+    lengths = [sum(number**2 for number in vector) ** 0.5 for vector in vectors]
+    distributions = []
+    for i, mine in enumerate(vectors):
+        others = [j for j in range(len(rows)) if j != i]
+        cosines = [
+            sum(a * b for a, b in zip(mine, vectors[j], strict=True)) / (lengths[i] * lengths[j]) for j in others
+        ]
+        powers = [torch.exp(20 * cosine / temperature) for cosine in cosines]
+        distributions.append([power / sum(powers) for power in powers])
+    return distributions
+
+
+@pytest.mark.parametrize("batch_size", [8, 4])
+def test_similarities_of_unequal_widths_have_the_gradient_of_the_formula(tmp_path, batch_size):
+    recorder = GradientRecorder()
+    options = {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": 8 // batch_size}
+    options |= {"temperature": TEMPERATURE, "alpha": 0.0, "learning_rate": 0.0, "max_steps": 1}
+    student, teacher = model_for("embeddings", 1).double(), wide_bert().double()
+    trainer_for(
+        tmp_path, "embeddings", student, teacher, callbacks=[recorder], head=SimilarityHead(), **options
+    ).train()
+    total = 0.0
+    for start in range(0, 8, batch_size):
+        rows = TEXTS[start : start + batch_size]
+        ours, theirs = (neighbours(model, rows, TEMPERATURE) for model in (student, teacher))
+        for q, p in zip(ours, theirs, strict=True):
+            total += sum(TEMPERATURE**2 * a * torch.log(a / b) for a, b in zip(p, q, strict=True)) / 8
+    student.zero_grad()
+    total.backward()
+    expected = {name: parameter.grad for name, parameter in student.named_parameters() if parameter.grad is not None}
+    assert relative_difference(recorder.steps[0], expected) < 1e-6
+    assert expected["encoder.layer.0.output.dense.weight"].norm() > 1e-3
+
+
+def test_similarities_teach_a_narrow_student(tmp_path):
+    options = {"teacher": wide_bert(), "head": SimilarityHead(), "alpha": 0.0, "max_steps": 12}
+    trainer = trainer_for(tmp_path, "embeddings", **options, report_agreement=True)
+    check_that_the_student_alone_learns(trainer)
+    assert 0 <= trainer.evaluate(TEXTS)["eval_agreement"] <= 1
+    report = check_invariances(trainer)
+    assert [check.name for check in report.checks if check.held is False] == ["accumulation"]
+    assert "compared with the others of its micro-batch" in report["accumulation"].reason
+
+
+def test_a_row_alone_is_like_nobody(tmp_path):
+    batch = PaddingCollator()(TEXTS[:1])
+    assert not SimilarityHead().mask(batch).any()
+    options = {"teacher": wide_bert(), "head": SimilarityHead(), "alpha": 0.0, "per_device_train_batch_size": 1}
+    steps, recorder = trainer_for(tmp_path, "embeddings", **options), GradientRecorder()
+    steps.add_callback(recorder)
+    steps.train()
+    assert all((gradient == 0).all() for step in recorder.steps for gradient in step.values())
+
+
+def test_a_scale_of_nothing():
+    with pytest.raises(ConfigurationError, match="`scale` must be above 0, got 0"):
+        SimilarityHead(scale=0)
