@@ -11,6 +11,9 @@ from torch import Tensor
 Batch = Mapping[str, Any]
 """What a data collator returns: names to tensors."""
 
+TEACHER_PREFIX = "teacher_"
+"""Where a batch holds entries that begin so, the teacher reads these, under the names that follow the prefix."""
+
 
 class Unit(str, Enum):
     """What a term is counted in. The Trainer divides a term's sum by the number of its units in the whole batch."""
