@@ -21,11 +21,11 @@ from hf_distill.objective import Objective
 from hf_distill.position_tables import max_positions
 from hf_distill.raw_columns import raw_columns
 from hf_distill.recipes import hinton
-from hf_distill.teacher_inputs import DataCollatorWithTeacherInputs, TeacherInputs
+from hf_distill.teacher_inputs import DataCollatorWithTeacherInputs, TeacherInputs, TeacherPositions
 from hf_distill.teachers import OnlineTeacher, Teacher
 from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.trial_batches import sampled_rows
-from hf_distill.types import TEACHER_PREFIX, Batch, Positions, Requirements, Signals, Unit
+from hf_distill.types import TEACHER_POSITIONS, TEACHER_PREFIX, Batch, Positions, Requirements, Signals, Unit
 
 
 logger = logging.get_logger(__name__)
@@ -100,6 +100,7 @@ class DistillationTrainer(ExactEvaluation):
         self.teacher_processing_class = teacher_processing_class
         self._named_columns = (teacher_columns,) if isinstance(teacher_columns, str) else teacher_columns
         self._teacher_inputs: TeacherInputs | None = None
+        self._teacher_positions: TeacherPositions | None = None
         may_download = isinstance(teacher, (str, Path))
         self._tokenizers = preflight.tokenizers(
             self.processing_class, self.teacher, self.head, may_download, teacher_processing_class
@@ -126,11 +127,17 @@ class DistillationTrainer(ExactEvaluation):
                 f"the objective reads a teacher ({', '.join(self.distillation_objective.terms)}), and there is none. "
                 "Pass a model, an id or a path as `teacher=`, or train on the labels alone with `alpha=1`."
             )
-        preflight.check_separate_inputs(self.head, self.teacher, self.teacher_processing_class, self._named_columns)
+        preflight.check_separate_inputs(
+            self.head, self.teacher, self.teacher_processing_class, self._named_columns, self._tokenizers
+        )
         if isinstance(self.teacher, OnlineTeacher):
             teacher_head = None if self._given_head else head_of(self.teacher.model)
             preflight.check_models(self.model, self.teacher.model, self.head, teacher_head)
-            self._alignment = preflight.alignment(self.model, self.teacher.model, self.head, *self._tokenizers)
+            reads_apart = self.teacher_processing_class is not None
+            self._alignment = preflight.alignment(
+                self.model, self.teacher.model, self.head, *self._tokenizers, reads_apart=reads_apart
+            )
+            preflight.check_terms(self._alignment, self.distillation_objective, self.args.report_agreement)
 
     # ---- The loss ---------------------------------------------------------------------------------------------------
 
@@ -287,7 +294,7 @@ class DistillationTrainer(ExactEvaluation):
             teacher: frozenset[str] = self.teacher.input_names if self.teacher is not None else frozenset()
             own = {f"{TEACHER_PREFIX}{name}" for name in teacher}
             raw = self._teacher_inputs.raw_columns if self._teacher_inputs is not None else frozenset()
-            self._teacher_columns = (teacher | own | raw) - set(self._signature_columns)
+            self._teacher_columns = (teacher | own | raw | {TEACHER_POSITIONS}) - set(self._signature_columns)
             self._signature_columns += sorted(self._teacher_columns)
 
     def _find_teacher_inputs(self, dataset: Any) -> None:
@@ -303,6 +310,9 @@ class DistillationTrainer(ExactEvaluation):
         self._teacher_inputs = TeacherInputs(
             self.teacher_processing_class, teacher.input_names, columns, max_length=limit
         )
+        if isinstance(self.head, CausalLMHead):
+            student_tokenizer, teacher_tokenizer = self._tokenizers
+            self._teacher_positions = TeacherPositions(student_tokenizer, teacher_tokenizer, columns)
         self._signature_columns = None
 
     def collator_for(self, collator: Any, is_training: bool) -> Any:
@@ -313,7 +323,7 @@ class DistillationTrainer(ExactEvaluation):
         if self._teacher_inputs is None:
             return collator
         hidden = self._teacher_inputs.raw_columns if self.args.remove_unused_columns else frozenset()
-        return DataCollatorWithTeacherInputs(collator, self._teacher_inputs, hidden)
+        return DataCollatorWithTeacherInputs(collator, self._teacher_inputs, hidden, self._teacher_positions)
 
     def _get_dataloader(
         self,
