@@ -93,8 +93,8 @@ class TeacherPositions:
 
     def __init__(
         self,
-        student_tokenizer: PreTrainedTokenizerBase | None,
-        teacher_tokenizer: PreTrainedTokenizerBase | None,
+        student_tokenizer: PreTrainedTokenizerBase,
+        teacher_tokenizer: PreTrainedTokenizerBase,
         columns: Mapping[str, tuple[str, ...]],
     ) -> None:
         texts = columns.get(TEXT.name, ())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, TrainingArguments
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
@@ -127,10 +128,14 @@ class DistillationTrainer(ExactEvaluation):
                 f"the objective reads a teacher ({', '.join(self.distillation_objective.terms)}), and there is none. "
                 "Pass a model, an id or a path as `teacher=`, or train on the labels alone with `alpha=1`."
             )
+        if self.distillation_objective.requires.labels and self.compute_loss_func is None:
+            preflight.check_own_loss(self.model, self.head)
         preflight.check_separate_inputs(
             self.head, self.teacher, self.teacher_processing_class, self._named_columns, self._tokenizers
         )
+        self._shares_encoder = False
         if isinstance(self.teacher, OnlineTeacher):
+            self._shares_encoder = preflight.share_frozen_encoder(self.model, self.teacher.model)
             teacher_head = None if self._given_head else head_of(self.teacher.model)
             preflight.check_models(self.model, self.teacher.model, self.head, teacher_head)
             reads_apart = self.teacher_processing_class is not None
@@ -205,6 +210,8 @@ class DistillationTrainer(ExactEvaluation):
         inputs = self._student_inputs(batch)
         inputs = {name: value for name, value in inputs.items() if name not in self.head.label_names}
         inputs |= self.head.derived_inputs(self.model, batch)
+        if self._shares_encoder and teacher is not None and teacher.encoder_states is not None:
+            inputs["encoder_outputs"] = BaseModelOutput(last_hidden_state=teacher.encoder_states.clone())
         labels = self.head.labels(batch)
         replaces_loss = self.compute_loss_func is not None or (self.label_smoother is not None and "labels" in labels)
         targets = labels.pop("labels", None) if replaces_loss else None
@@ -222,7 +229,7 @@ class DistillationTrainer(ExactEvaluation):
     ) -> Tensor:
         """The labels' sum by `compute_loss_func` or label smoothing, where the user asked for one of them."""
         if self.compute_loss_func is None:
-            shifted = isinstance(self.head, CausalLMHead)
+            shifted = isinstance(self.head, CausalLMHead) and self.head.shifts_labels
             smoother: Any = self.label_smoother
             smoothed: Tensor = smoother(outputs, targets, shift_labels=shifted, num_items_in_batch=1)
             return smoothed
@@ -311,8 +318,8 @@ class DistillationTrainer(ExactEvaluation):
             self.teacher_processing_class, teacher.input_names, columns, max_length=limit
         )
         if isinstance(self.head, CausalLMHead):
-            student_tokenizer, teacher_tokenizer = self._tokenizers
-            self._teacher_positions = TeacherPositions(student_tokenizer, teacher_tokenizer, columns)
+            tokenizers: Any = self._tokenizers
+            self._teacher_positions = TeacherPositions(*tokenizers, columns=columns)
         self._signature_columns = None
 
     def collator_for(self, collator: Any, is_training: bool) -> Any:

@@ -46,6 +46,8 @@ class Signals:
     """0-d: the model's own loss, summed over the labels. None where labels were not given."""
     is_distribution: bool = True
     """Whether a softmax over the last axis of `logits` is what the model means (not so in regression)."""
+    encoder_states: Tensor | None = None
+    """`(B, S, H)`: what the encoder of an encoder–decoder made."""
 
 
 @dataclass(frozen=True)
