@@ -84,7 +84,7 @@ class TeacherPositions:
     """Finds out which of the teacher's positions has read the text that a position of the student has read.
 
     Args:
-        student_tokenizer, teacher_tokenizer: fast ones.
+        tokenizers: the student's and the teacher's, fast ones.
         columns: the raw columns, by modality; from [`raw_columns`].
 
     Raises:
@@ -93,8 +93,7 @@ class TeacherPositions:
 
     def __init__(
         self,
-        student_tokenizer: PreTrainedTokenizerBase,
-        teacher_tokenizer: PreTrainedTokenizerBase,
+        tokenizers: tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase],
         columns: Mapping[str, tuple[str, ...]],
     ) -> None:
         texts = columns.get(TEXT.name, ())
@@ -104,7 +103,7 @@ class TeacherPositions:
                 f"are {list(texts)}. Keep one column that holds the whole text of a row, name it if need be "
                 f"(`teacher_columns=`), and leave out columns of tokens for the teacher (`{TEACHER_PREFIX}input_ids`)."
             )
-        self.tokenizers = {"": student_tokenizer, TEACHER_PREFIX: teacher_tokenizer}
+        self.tokenizers = dict(zip(("", TEACHER_PREFIX), tokenizers, strict=True))
         (self.column,) = texts
 
     def __call__(self, rows: Sequence[Mapping[str, Any]], batch: Batch) -> dict[str, Any]:

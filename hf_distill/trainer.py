@@ -319,7 +319,7 @@ class DistillationTrainer(ExactEvaluation):
         )
         if isinstance(self.head, CausalLMHead):
             tokenizers: Any = self._tokenizers
-            self._teacher_positions = TeacherPositions(*tokenizers, columns=columns)
+            self._teacher_positions = TeacherPositions(tokenizers, columns)
         self._signature_columns = None
 
     def collator_for(self, collator: Any, is_training: bool) -> Any:
