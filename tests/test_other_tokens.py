@@ -1,6 +1,7 @@
 """A causal student learns from a teacher with another tokenizer, where both have read the same text."""
 
 import copy
+from functools import cache
 
 import numpy as np
 import pytest
@@ -91,6 +92,7 @@ def sorted_distance(student, teacher):
     return TEMPERATURE * sum(abs(p_i - q_i) for p_i, q_i in zip(p, q, strict=True))
 
 
+@cache
 def reference(teacher_tokenizer, texts=ROWS, num_tokens=None, num_teacher_tokens=None):
     """The formula, one unpadded row at a time, over all pairs of positions that end at the same character."""
     student, teacher = model_of(byte_pair_tokenizer()).double(), model_of(teacher_tokenizer, 2).double()
