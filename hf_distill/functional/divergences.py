@@ -219,8 +219,8 @@ def sorted_probability_distance(
     So this is for classes that cannot be matched, and it wants the labels beside it.
 
     The factor is T for the reason given in `total_variation`, of which this is twice the value if the classes of both
-    happen to be in one order. Sorting is what it costs: on a CPU 30 times as much as `forward_kl` at 50,000 classes, and
-    an index of 8 bytes for each of the student's logits until the backward pass.
+    happen to be in one order. Sorting is what it costs: on a CPU 30 times as much as `forward_kl` at 50,000 classes,
+    and an index of 8 bytes for each of the student's logits until the backward pass.
 
     Shapes: … positions, any number of axes; C_s, C_t classes.
 
