@@ -238,8 +238,8 @@ def sorted_probability_distance(
 
     References:
         Boizard, El Haddad, Hudelot, Colombo: Towards Cross-Tokenizer Distillation: the Universal Logit Distillation
-        Loss for LLMs, 2024, https://arxiv.org/abs/2402.12030, the closed form of the Wasserstein distance in
-        section 3 (there without T).
+        Loss for LLMs, 2024, https://arxiv.org/abs/2402.12030, the closed form of its Wasserstein distance (there
+        without T).
 
     Example:
 

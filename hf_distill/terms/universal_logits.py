@@ -28,7 +28,7 @@ class UniversalLogitTerm(SoftTargetTerm):
 
     References:
         Boizard, El Haddad, Hudelot, Colombo: Towards Cross-Tokenizer Distillation: the Universal Logit Distillation
-        Loss for LLMs, 2024, https://arxiv.org/abs/2402.12030, section 3.
+        Loss for LLMs, 2024, https://arxiv.org/abs/2402.12030.
 
     Example:
 
