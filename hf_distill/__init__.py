@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from hf_distill.schedules import Constant, Cosine, Linear
     from hf_distill.students import share_encoder
     from hf_distill.teachers import OnlineTeacher, Teacher
-    from hf_distill.terms import HardLabelTerm, SoftTargetTerm, Term
+    from hf_distill.terms import HardLabelTerm, SoftTargetTerm, Term, UniversalLogitTerm
     from hf_distill.trainer import DistillationTrainer
     from hf_distill.training_args import DistillationTrainingArguments
 
@@ -59,6 +59,7 @@ __all__ = [
     "SoftTargetTerm",
     "Teacher",
     "Term",
+    "UniversalLogitTerm",
     "__version__",
     "check_invariances",
     "errors",
@@ -86,7 +87,7 @@ _HOMES = {
     "schedules": ("Constant", "Cosine", "Linear"),
     "students": ("share_encoder",),
     "teachers": ("OnlineTeacher", "Teacher"),
-    "terms": ("HardLabelTerm", "SoftTargetTerm", "Term"),
+    "terms": ("HardLabelTerm", "SoftTargetTerm", "Term", "UniversalLogitTerm"),
     "trainer": ("DistillationTrainer",),
     "training_args": ("DistillationTrainingArguments",),
     "models.encoder_lm": tuple(name for name in __all__ if name.startswith("EncoderLM")),

@@ -17,9 +17,10 @@ from hf_distill.errors import (
     UnsupportedModelError,
     VocabularyMismatchError,
 )
-from hf_distill.heads import CTCHead, EmbeddingHead, Head, RegressionHead, SingleLabelHead
+from hf_distill.heads import CausalLMHead, CTCHead, EmbeddingHead, Head, MaskedLMHead, RegressionHead, SingleLabelHead
 from hf_distill.heads.alignment import (
     Alignment,
+    UnalignedClasses,
     WidthAlignment,
     check_number_of_classes,
     class_alignment,
@@ -123,8 +124,12 @@ def alignment(
     head: Head,
     student_tokenizer: PreTrainedTokenizerBase | None = None,
     teacher_tokenizer: PreTrainedTokenizerBase | None = None,
+    reads_apart: bool = False,
 ) -> Alignment:
     """What makes the class scores of student and teacher comparable.
+
+    Args:
+        reads_apart: whether the teacher reads by its own tokenizer, which may then have other tokens.
 
     Raises:
         ClassMismatchError: as `class_alignment`.
@@ -132,6 +137,8 @@ def alignment(
     """
     is_read = not isinstance(head, CTCHead)  # or only written
     if is_read and student_tokenizer is not None and teacher_tokenizer is not None:
+        if reads_apart and isinstance(head, CausalLMHead) and _different_ids(student_tokenizer, teacher_tokenizer):
+            return UnalignedClasses()
         check_vocabularies(student_tokenizer, teacher_tokenizer)
     student, teacher = unwrap_peft_model(student), unwrap_peft_model(teacher)
     if not isinstance(student, PreTrainedModel):
@@ -151,11 +158,21 @@ def alignment(
     return class_alignment(student.config, teacher.config, head.class_axis)
 
 
-def check_separate_inputs(head: Head, teacher: Any, teacher_processing_class: Any, columns: Any) -> None:
+def check_separate_inputs(
+    head: Head,
+    teacher: Any,
+    teacher_processing_class: Any,
+    columns: Any,
+    tokenizers: tuple[PreTrainedTokenizerBase | None, PreTrainedTokenizerBase | None],
+) -> None:
     """A teacher that is given inputs of its own can be compared with the student.
 
+    Args:
+        tokenizers: the student's and the teacher's.
+
     Raises:
-        ConfigurationError: if there is no such teacher, or its outputs would lie on other tokens than the student's.
+        ConfigurationError: if there is no such teacher, or its outputs would lie on tokens that cannot be matched with
+            the student's.
     """
     if teacher_processing_class is None:
         if columns is not None:
@@ -169,12 +186,45 @@ def check_separate_inputs(head: Head, teacher: Any, teacher_processing_class: An
             f"`teacher_processing_class` is a {type(teacher_processing_class).__name__}, and there is no teacher to "
             "read by it. Pass `teacher=`, or leave `teacher_processing_class` out."
         )
-    if head.positions_are_tokens:
+    if isinstance(head, CausalLMHead):
+        for name, tokenizer in zip(("processing_class", "teacher_processing_class"), tokenizers, strict=True):
+            if tokenizer is None or not tokenizer.is_fast:
+                raise ConfigurationError(
+                    f"`{name}` is a {type(tokenizer).__name__}, and tokens of student and teacher are matched by the "
+                    f"characters that they stand for. Pass a fast tokenizer as `{name}=`."
+                )
+    elif head.positions_are_tokens:
+        why = " under masks that hide other characters" if isinstance(head, MaskedLMHead) else ""
         raise ConfigurationError(
             f"`teacher_processing_class` is a {type(teacher_processing_class).__name__}, and the outputs of a "
-            f"{type(head).__name__} lie on tokens: those of the teacher would lie on others than the student's. "
+            f"{type(head).__name__} lie on tokens: those of the teacher would lie on others than the student's{why}. "
             "Tokenize the data with the teacher's tokenizer, train the student on that, and leave "
             "`teacher_processing_class` out."
+        )
+
+
+def check_terms(alignment: Alignment, objective: Objective, report_agreement: bool) -> None:
+    """Where a token means another thing to the teacher, nothing compares token by token.
+
+    Raises:
+        VocabularyMismatchError: naming the terms that do.
+        ConfigurationError: if the evaluation is to.
+    """
+    if alignment.same_classes:
+        return
+    terms = {name: weighted.term for name, weighted in objective.terms.items()}
+    comparing = [name for name, term in terms.items() if term.requires.teacher and term.needs_same_classes]
+    if comparing:
+        raise VocabularyMismatchError(
+            "student and teacher have different vocabularies, and these terms compare what both say of each token: "
+            f"{', '.join(f'{name!r} ({type(terms[name]).__name__})' for name in comparing)}. Pass "
+            "`objective=recipes.uld()`, which compares sorted probabilities, or tokenize the data with the teacher's "
+            "tokenizer and train the student on that."
+        )
+    if report_agreement:
+        raise ConfigurationError(
+            "`report_agreement=True` counts how often student and teacher choose the same token, and they have "
+            "different vocabularies. Leave it out."
         )
 
 
@@ -237,20 +287,29 @@ def check_vocabularies(student: PreTrainedTokenizerBase, teacher: PreTrainedToke
     Raises:
         VocabularyMismatchError: if one does not. Both read the same token ids, so no other order can make up for it.
     """
-    student_tokens, teacher_tokens = (
-        {index: token for token, index in tokenizer.get_vocab().items()} for tokenizer in (student, teacher)
-    )
-    different = sorted(index for index, token in student_tokens.items() if teacher_tokens.get(index) != token)
+    different = _different_ids(student, teacher)
     if not different:
         return
     first = different[0]
+    student_tokens, teacher_tokens = _tokens_by_id(student), _tokens_by_id(teacher)
     raise VocabularyMismatchError(
         f"student and teacher have {len(student_tokens)} and {len(teacher_tokens)} tokens, and {len(different)} token "
         f"ids stand for different strings (first: id {first} is {student_tokens.get(first)!r} for the student and "
         f"{teacher_tokens.get(first)!r} for the teacher), so the teacher would read another text. Pass the teacher's "
-        "tokenizer as `teacher_processing_class=`, to tokenize for it separately; where the outputs are themselves "
-        "tokens, tokenize the data with it and train the student on that."
+        "tokenizer as `teacher_processing_class=`, to tokenize for it separately, for causal language models with "
+        "`objective=recipes.uld()`; where the outputs are themselves tokens otherwise, tokenize the data with it and "
+        "train the student on that."
     )
+
+
+def _different_ids(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> list[int]:
+    """The student's token ids that do not stand for the same string in the teacher's tokenizer, in order."""
+    teacher_tokens = _tokens_by_id(teacher)
+    return sorted(index for index, token in _tokens_by_id(student).items() if teacher_tokens.get(index) != token)
+
+
+def _tokens_by_id(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    return {index: token for token, index in tokenizer.get_vocab().items()}
 
 
 def check_datasets(datasets: Mapping[str, Any]) -> None:

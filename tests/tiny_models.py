@@ -55,7 +55,7 @@ def bert(model_class: Any = BertForSequenceClassification, layers: int = 1, **co
 
 def llama(layers: int = 1, **config: Any) -> PreTrainedModel:
     set_seed(layers)
-    return LlamaForCausalLM(LlamaConfig(**SIZES, num_hidden_layers=layers, initializer_range=0.3, **config))
+    return LlamaForCausalLM(LlamaConfig(num_hidden_layers=layers, initializer_range=0.3, **{**SIZES, **config}))
 
 
 def vision(model_class: Any, config_class: Any, layers: int = 1, **config: Any) -> PreTrainedModel:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -30,9 +30,19 @@ class Alignment:
     infinity in both, so that it takes no probability from the others in either.
     """
 
+    same_classes: ClassVar[bool] = True
+    """Whether a class means the same in both afterwards."""
+
     def __call__(self, student: Signals, teacher: Signals) -> tuple[Signals, Signals]:
         """Both signals, their logits of one shape and their classes in one order."""
         return student, teacher
+
+
+class UnalignedClasses(Alignment):
+    """Student and teacher choose between tokens of two vocabularies. Nothing is done, and nothing that compares them
+    token by token can be asked."""
+
+    same_classes = False
 
 
 class ClassAlignment(Alignment):

@@ -17,7 +17,7 @@ from transformers.trainer_utils import unwrap_peft_model
 from hf_distill.errors import MissingInputError, UntrainedTeacherError
 from hf_distill.heads import Head
 from hf_distill.teachers.base import Teacher
-from hf_distill.types import TEACHER_PREFIX, Batch, Signals
+from hf_distill.types import TEACHER_POSITIONS, TEACHER_PREFIX, Batch, Signals
 
 
 class OnlineTeacher(Teacher):
@@ -110,6 +110,9 @@ class OnlineTeacher(Teacher):
             if self._is_spread:
                 outputs = send_to_device(outputs, self.device)
             signals = self.head.signals(outputs, batch)
+        if (positions := batch.get(TEACHER_POSITIONS)) is not None:
+            rows = torch.arange(len(positions), device=positions.device)[:, None]
+            return replace(signals, logits=signals.logits[rows, positions.clamp(min=0)])
         # An inference tensor cannot be kept for the backward pass of a term; its copy can.
         return signals if self._is_sharded else replace(signals, logits=signals.logits.clone())
 
