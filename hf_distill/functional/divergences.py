@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.functional.masking import check_mask, keep_counted
+from hf_distill.functional.precision import computation_dtype
 
 
 _MIN_BETA = 1e-16
@@ -200,7 +201,7 @@ def total_variation(
         tensor(0.2500)
     """
     _check(student_logits, teacher_logits, temperature, mask)
-    dtype = _computation_dtype(student_logits, teacher_logits)
+    dtype = computation_dtype(student_logits, teacher_logits)
     q = torch.softmax(_softened(student_logits, temperature, mask, dtype), dim=-1)
     p = torch.softmax(_softened(teacher_logits, temperature, mask, dtype), dim=-1)
     return 0.5 * temperature * (p - q).abs().sum(dim=-1)
@@ -244,7 +245,7 @@ def logit_mse(
         tensor(4.5000)
     """
     _check(student_logits, teacher_logits, temperature, mask)
-    dtype = _computation_dtype(student_logits, teacher_logits)
+    dtype = computation_dtype(student_logits, teacher_logits)
     difference = keep_counted(student_logits.to(dtype) - teacher_logits.to(dtype), mask, overwrite=True)
     absent = torch.isneginf(student_logits) & torch.isneginf(teacher_logits)
     num_classes = (~absent).sum(dim=-1).clamp(min=1)
@@ -280,7 +281,7 @@ def _log_distributions(
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities of student and teacher, `(…, C)`, uniform where a position does not count."""
     _check(student_logits, teacher_logits, temperature, mask)
-    dtype = _computation_dtype(student_logits, teacher_logits)
+    dtype = computation_dtype(student_logits, teacher_logits)
     student = torch.log_softmax(_softened(student_logits, temperature, mask, dtype), dim=-1)
     teacher = torch.log_softmax(_softened(teacher_logits, temperature, mask, dtype), dim=-1)
     return student, teacher
@@ -292,10 +293,6 @@ def _softened(logits: Tensor, temperature: float, mask: Tensor | None, dtype: to
     if temperature != 1:
         softened = softened / temperature if softened is logits else softened.div_(temperature)
     return keep_counted(softened, mask, overwrite=softened is not logits)
-
-
-def _computation_dtype(student_logits: Tensor, teacher_logits: Tensor) -> torch.dtype:
-    return torch.promote_types(torch.promote_types(student_logits.dtype, teacher_logits.dtype), torch.float32)
 
 
 def _check(student_logits: Tensor, teacher_logits: Tensor, temperature: float, mask: Tensor | None) -> None:
