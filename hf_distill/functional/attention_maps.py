@@ -36,7 +36,7 @@ def attention_mse(student_scores: Tensor, teacher_scores: Tensor, *, token_mask:
 
     References:
         Jiao et al.: TinyBERT: Distilling BERT for Natural Language Understanding, 2020,
-        https://arxiv.org/abs/1909.10351, equation 7.
+        https://arxiv.org/abs/1909.10351, the loss L_attn.
 
     Example:
 
@@ -84,7 +84,7 @@ def attention_kl(
 
     References:
         Wang et al.: MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained
-        Transformers, 2020, https://arxiv.org/abs/2002.10957, equation 6.
+        Transformers, 2020, https://arxiv.org/abs/2002.10957, the loss L_AT.
 
     Example:
 

@@ -90,7 +90,7 @@ def neuron_selectivity_mmd(
 
     References:
         Huang, Wang: Like What You Like: Knowledge Distill via Neuron Selectivity Transfer, 2017,
-        https://arxiv.org/abs/1707.01219, equations 5 and 6, and section 4.2.
+        https://arxiv.org/abs/1707.01219, the loss L_MMD² with the polynomial kernel.
 
     Example:
 

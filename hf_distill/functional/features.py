@@ -37,10 +37,10 @@ def hidden_mse(student_features: Tensor, teacher_features: Tensor, *, mask: Tens
             position.
 
     References:
-        Romero et al.: FitNets: Hints for Thin Deep Nets, 2015, https://arxiv.org/abs/1412.6550, equation 3 (there a
-        sum over the features, and halved).
+        Romero et al.: FitNets: Hints for Thin Deep Nets, 2015, https://arxiv.org/abs/1412.6550, the loss
+        L_HT (there a sum over the features, and halved).
         Jiao et al.: TinyBERT: Distilling BERT for Natural Language Understanding, 2020,
-        https://arxiv.org/abs/1909.10351, equations 8 and 9.
+        https://arxiv.org/abs/1909.10351, the losses L_hidn and L_embd.
 
     Example:
 
@@ -76,7 +76,7 @@ def normalized_squared_distance(
 
     References:
         Sun, Cheng, Gan, Liu: Patient Knowledge Distillation for BERT Model Compression, 2019,
-        https://arxiv.org/abs/1908.09355, equation 7 (the authors' code takes the mean over D in place of the sum).
+        https://arxiv.org/abs/1908.09355, the loss L_PT (the authors' code takes the mean over D in place of the sum).
 
     Example:
 
@@ -155,8 +155,7 @@ def gaussian_nll(
 
     References:
         Ahn, Hu, Damianou, Lawrence, Dai: Variational Information Distillation for Knowledge Transfer, 2019,
-        https://arxiv.org/abs/1904.05835, equations 3 and 5 (there a sum over the features; the authors' code takes
-        the mean).
+        https://arxiv.org/abs/1904.05835, section 2 (there a sum over the features; the authors' code takes the mean).
 
     Example:
 

@@ -35,8 +35,8 @@ def rkd_distance(student_features: Tensor, teacher_features: Tensor, *, mask: Te
             each row.
 
     References:
-        Park, Kim, Lu, Cho: Relational Knowledge Distillation, 2019, https://arxiv.org/abs/1904.05068, equations 4 to
-        7 (there summed over the pairs).
+        Park, Kim, Lu, Cho: Relational Knowledge Distillation, 2019, https://arxiv.org/abs/1904.05068, the loss
+        L_RKD-D (there summed over the pairs).
 
     Example:
 
@@ -71,8 +71,8 @@ def rkd_angle(student_features: Tensor, teacher_features: Tensor, *, mask: Tenso
         ConfigurationError: as `rkd_distance`.
 
     References:
-        Park, Kim, Lu, Cho: Relational Knowledge Distillation, 2019, https://arxiv.org/abs/1904.05068, equations 8 and
-        9 (there summed over the triplets).
+        Park, Kim, Lu, Cho: Relational Knowledge Distillation, 2019, https://arxiv.org/abs/1904.05068, the loss
+        L_RKD-A (there summed over the triplets).
 
     Example:
 
@@ -107,8 +107,8 @@ def similarity_preserving(student_features: Tensor, teacher_features: Tensor, *,
         ConfigurationError: as `rkd_distance`.
 
     References:
-        Tung, Mori: Similarity-Preserving Knowledge Distillation, 2019, https://arxiv.org/abs/1907.09682, equations 1
-        to 4.
+        Tung, Mori: Similarity-Preserving Knowledge Distillation, 2019, https://arxiv.org/abs/1907.09682, the loss
+        L_SP.
 
     Example:
 
@@ -144,8 +144,8 @@ def correlation_congruence(
         ConfigurationError: as `rkd_distance`.
 
     References:
-        Peng et al.: Correlation Congruence for Knowledge Distillation, 2019, https://arxiv.org/abs/1904.01802,
-        equations 4, 6 and 7 (there the kernel is expanded to the second order; here it is exact).
+        Peng et al.: Correlation Congruence for Knowledge Distillation, 2019, https://arxiv.org/abs/1904.01802, the
+        loss L_CC with the Gaussian kernel (there expanded to the second order; here it is exact).
 
     Example:
 
@@ -182,7 +182,7 @@ def pkt(student_features: Tensor, teacher_features: Tensor, *, mask: Tensor | No
 
     References:
         Passalis, Tefas: Learning Deep Representations with Probabilistic Knowledge Transfer, 2018,
-        https://arxiv.org/abs/1803.10837, equations 3 to 7 (the authors' code lets each row choose itself, too).
+        https://arxiv.org/abs/1803.10837, with the cosine kernel (the authors' code lets each row choose itself, too).
 
     Example:
 

@@ -66,7 +66,7 @@ def self_attention_relation(
         Wang et al.: MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained
         Transformers, 2021, https://arxiv.org/abs/2012.15828, equations 5 to 8.
         Wang et al.: MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained
-        Transformers, 2020, https://arxiv.org/abs/2002.10957, equations 6 to 9.
+        Transformers, 2020, https://arxiv.org/abs/2002.10957, the losses L_AT and L_VR.
 
     Example:
 
