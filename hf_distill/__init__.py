@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from hf_distill.rehearsal import PreflightReport, preflight_report
     from hf_distill.schedules import Constant, Cosine, Linear
     from hf_distill.teachers import OnlineTeacher, Teacher
-    from hf_distill.terms import HardLabelTerm, SoftTargetTerm, Term
+    from hf_distill.terms import DecoupledTerm, HardLabelTerm, IntraClassTerm, SoftTargetTerm, Term
     from hf_distill.trainer import DistillationTrainer
     from hf_distill.training_args import DistillationTrainingArguments
 
@@ -37,6 +37,7 @@ __all__ = [
     "Constant",
     "Cosine",
     "DataCollatorForRowSeededMasking",
+    "DecoupledTerm",
     "DistillationTrainer",
     "DistillationTrainingArguments",
     "EncoderLMConfig",
@@ -48,6 +49,7 @@ __all__ = [
     "EncoderLMModel",
     "HardLabelTerm",
     "Head",
+    "IntraClassTerm",
     "InvarianceReport",
     "Linear",
     "Objective",
@@ -79,7 +81,7 @@ _HOMES = {
     "rehearsal": ("PreflightReport", "preflight_report"),
     "schedules": ("Constant", "Cosine", "Linear"),
     "teachers": ("OnlineTeacher", "Teacher"),
-    "terms": ("HardLabelTerm", "SoftTargetTerm", "Term"),
+    "terms": ("DecoupledTerm", "HardLabelTerm", "IntraClassTerm", "SoftTargetTerm", "Term"),
     "trainer": ("DistillationTrainer",),
     "training_args": ("DistillationTrainingArguments",),
     "models.encoder_lm": tuple(name for name in __all__ if name.startswith("EncoderLM")),

@@ -69,6 +69,10 @@ class Head(ABC):
         mean = at_least_float32(outputs["loss"])
         return torch.where(count > 0, mean, torch.zeros_like(mean)) * count
 
+    def targets(self, batch: Batch) -> Tensor | None:
+        """The class that the labels name at each position of `mask`, −100 where none; None if they name no class."""
+        return batch["labels"] if self.has_labels(batch) else None
+
     def has_labels(self, batch: Batch) -> bool:
         """Whether the batch holds every label that the model's own loss needs."""
         return all(batch.get(name) is not None for name in self.label_names)
@@ -77,7 +81,7 @@ class Head(ABC):
         """Where the batch counts, with the number of every unit."""
         mask = self.mask(batch)
         labels = self.num_labels(batch) if self.has_labels(batch) else torch.zeros_like(mask.sum())
-        return Positions(mask, {Unit.LABEL: labels, Unit.POSITION: mask.sum()})
+        return Positions(mask, {Unit.LABEL: labels, Unit.POSITION: mask.sum()}, self.targets(batch))
 
     def signals(self, outputs: Any, batch: Batch) -> Signals:
         """What the model says: its logits, and its own loss if it was called with labels."""

@@ -64,14 +64,18 @@ class SoftTargetTerm(Term):
             raise MissingTeacherError("The soft-target term compares with a teacher's logits, and got teacher=None.")
         divergence = self.divergence if student.is_distribution else logit_mse
         temperature = as_schedule(self.temperature)(progress)
-        if where.mask.device.type == "cpu":
-            ours, theirs = student.logits[where.mask], teacher.logits[where.mask]
-            values = divergence(ours, theirs, temperature=temperature)
-        else:  # picking the positions would wait for the device to count them
-            values = divergence(student.logits, teacher.logits, temperature=temperature, mask=where.mask)
+        values = at_counted(divergence, where.mask, student.logits, teacher.logits, temperature=temperature)
         return TermLoss(values.sum(), where.counts[self.unit])
 
     def log_values(self, progress: float) -> dict[str, float]:
         """The temperature, where it moves."""
         schedule = as_schedule(self.temperature)
         return {} if isinstance(schedule, Constant) else {"temperature": schedule(progress)}
+
+
+def at_counted(divergence: Callable[..., Tensor], mask: Tensor, *tensors: Tensor, temperature: float) -> Tensor:
+    """The divergence at the positions that count, or with exact zeros elsewhere."""
+    if mask.device.type == "cpu":
+        return divergence(*(tensor[mask] for tensor in tensors), temperature=temperature)
+    # Picking the positions would wait for the device to count them.
+    return divergence(*tensors, temperature=temperature, mask=mask)
