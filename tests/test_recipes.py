@@ -137,7 +137,7 @@ def test_dist():
 
 
 def test_dist_is_the_papers_loss_in_loops(tmp_path):
-    """L = α CE + β/B Σ rows d(q, p) + γ/C Σ classes d(q, p), d = 1 − ρ, over the rows of one batch; value and gradient."""
+    """L = α CE + β/B Σ over rows d(q, p) + γ/C Σ over classes d(q, p), d = 1 − ρ; value and gradient."""
     rows, (alpha, beta, gamma, temperature) = rows_for("single_label"), (1.0, 2.0, 0.5, 2.0)
     gradients, log = one_step(
         tmp_path, "single_label", recipes.dist(alpha, beta, gamma, temperature), rows, batch_size=8
