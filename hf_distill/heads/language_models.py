@@ -71,7 +71,7 @@ class CausalLMHead(Head):
         shift_labels: Tensor | None = batch.get("shift_labels")
         if shift_labels is not None or not self.has_labels(batch):
             return shift_labels
-        return _next(batch["labels"], IGNORED_LABEL).masked_fill(~self.mask(batch), IGNORED_LABEL)
+        return _next(batch["labels"], IGNORED_LABEL)
 
     def labels(self, batch: Batch) -> dict[str, Any]:
         labels = super().labels(batch)

@@ -74,8 +74,10 @@ def test_mask_equals_slicing_also_if_nan_stands_there(part):
     counted = mask & (TARGETS >= 0)
     student[~counted] = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0], dtype=torch.float64)
     teacher[~counted] = torch.nan
+    targets = TARGETS.clone()
+    targets[1, 0] = 255  # no class, at a position that does not count
     part = partial(part, temperature=2.0)
-    values, gradient = value_and_gradient(part, student, teacher, TARGETS, mask=mask)
+    values, gradient = value_and_gradient(part, student, teacher, targets, mask=mask)
     expected, expected_gradient = value_and_gradient(part, student[counted], teacher[counted], TARGETS[counted])
     torch.testing.assert_close(values[counted], expected)
     torch.testing.assert_close(gradient[counted], expected_gradient)
