@@ -130,6 +130,16 @@ def test_bfloat16_is_close_to_float32(name):
     assert torch.allclose(low.total, high.total, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", COMPARING)
+def test_an_accelerator_is_never_waited_for(name):
+    """A meta tensor has no values, so whatever asks for one, as picking the positions that count does, fails."""
+    student = torch.empty(3, 4, 5, device="meta", requires_grad=True)
+    mask, targets = torch.empty(3, 4, device="meta", dtype=torch.bool), TARGETS.to("meta")
+    loss = TERMS[name](Signals(student), Signals(torch.empty(3, 4, 5, device="meta")), where(mask, targets), 0.0)
+    loss.total.backward()
+    assert loss.total.ndim == loss.count.ndim == 0 and student.grad.shape == student.shape
+
+
 def test_a_term_logs_nothing_by_itself():
     assert HardLabelTerm().log_values(0.5) == {}
 
