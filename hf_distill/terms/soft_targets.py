@@ -75,7 +75,8 @@ class SoftTargetTerm(Term):
 
 def at_counted(divergence: Callable[..., Tensor], mask: Tensor, *tensors: Tensor, temperature: float) -> Tensor:
     """The divergence at the positions that count, or with exact zeros elsewhere."""
-    if mask.device.type == "cpu":
-        return divergence(*(tensor[mask] for tensor in tensors), temperature=temperature)
-    # Picking the positions would wait for the device to count them.
-    return divergence(*tensors, temperature=temperature, mask=mask)
+    if mask.device.type != "cpu":  # picking the positions would wait for the device to count them
+        return divergence(*tensors, temperature=temperature, mask=mask)
+    if mask.all():
+        return divergence(*tensors, temperature=temperature)
+    return divergence(*(tensor[mask] for tensor in tensors), temperature=temperature)
