@@ -82,7 +82,7 @@ class Head(ABC):
         """Where the batch counts, with the number of every unit."""
         mask = self.mask(batch)
         labels = self.num_labels(batch) if self.has_labels(batch) else torch.zeros_like(mask.sum())
-        return Positions(mask, {Unit.LABEL: labels, Unit.POSITION: mask.sum()}, self.targets(batch))
+        return Positions(mask, {Unit.LABEL: labels, Unit.POSITION: mask.sum()}, targets=self.targets(batch))
 
     def signals(self, outputs: Any, batch: Batch) -> Signals:
         """What the model says: its logits, and its own loss if it was called with labels."""

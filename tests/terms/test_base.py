@@ -47,7 +47,7 @@ def signals(rows=3, classes=5, seed=0, dtype=torch.float32):
 
 
 def where(mask, targets=TARGETS):
-    return Positions(mask, {Unit.LABEL: mask.sum(), Unit.POSITION: mask.sum()}, targets)
+    return Positions(mask, {Unit.LABEL: mask.sum(), Unit.POSITION: mask.sum()}, targets=targets)
 
 
 def everywhere(targets=TARGETS):

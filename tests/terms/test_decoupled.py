@@ -18,7 +18,7 @@ COUNTS = {Unit.LABEL: torch.tensor(3), Unit.POSITION: torch.tensor(4)}
 
 @pytest.mark.parametrize("part", [target_class_kl, non_target_class_kl])
 def test_the_sum_over_labels_at_positions_that_count(part):
-    loss = DecoupledTerm(3.0, part)(STUDENT, TEACHER, Positions(MASK, COUNTS, TARGETS), 0.0)
+    loss = DecoupledTerm(3.0, part)(STUDENT, TEACHER, Positions(MASK, COUNTS, targets=TARGETS), 0.0)
     expected = sum(
         part(STUDENT.logits[place], TEACHER.logits[place], TARGETS[place], temperature=3.0)
         for place in [(0, 0), (0, 2), (1, 1)]
@@ -31,7 +31,7 @@ def test_a_position_without_a_label_may_hold_nan():
     logits = STUDENT.logits.clone()
     logits[0, 1] = logits[1, 0] = torch.nan
     logits.requires_grad_()
-    DecoupledTerm()(Signals(logits), TEACHER, Positions(MASK, COUNTS, TARGETS), 0.0).total.backward()
+    DecoupledTerm()(Signals(logits), TEACHER, Positions(MASK, COUNTS, targets=TARGETS), 0.0).total.backward()
     assert logits.grad.isfinite().all() and logits.grad[0, 0].abs().sum() > 0
 
 
@@ -41,7 +41,7 @@ def test_what_it_reads():
 
 
 def test_a_temperature_that_moves():
-    term, where = DecoupledTerm(Linear(4.0, 2.0)), Positions(MASK, COUNTS, TARGETS)
+    term, where = DecoupledTerm(Linear(4.0, 2.0)), Positions(MASK, COUNTS, targets=TARGETS)
     assert term(STUDENT, TEACHER, where, 0.5).total == DecoupledTerm(3.0)(STUDENT, TEACHER, where, 0.0).total
     assert term.log_values(0.5) == {"temperature": 3.0}
     with pytest.raises(ConfigurationError, match="temperature must be above 0 throughout training, got 0"):
@@ -54,9 +54,9 @@ def test_a_temperature_that_moves():
 )
 def test_labels_that_name_no_class(targets, given):
     with pytest.raises(MissingInputError, match=rf"positions \(2, 3\), and the head's targets are {given}"):
-        DecoupledTerm()(STUDENT, TEACHER, Positions(MASK, COUNTS, targets), 0.0)
+        DecoupledTerm()(STUDENT, TEACHER, Positions(MASK, COUNTS, targets=targets), 0.0)
 
 
 def test_without_a_teacher():
     with pytest.raises(MissingTeacherError, match=r"decoupled term .* got teacher=None"):
-        DecoupledTerm()(STUDENT, None, Positions(MASK, COUNTS, TARGETS), 0.0)
+        DecoupledTerm()(STUDENT, None, Positions(MASK, COUNTS, targets=TARGETS), 0.0)
