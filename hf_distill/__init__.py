@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     from hf_distill.rehearsal import PreflightReport, preflight_report
     from hf_distill.schedules import Constant, Cosine, Linear
     from hf_distill.teachers import OnlineTeacher, Teacher
-    from hf_distill.terms import HardLabelTerm, SoftTargetTerm, Term
+    from hf_distill.terms import BoxTerm, HardLabelTerm, SoftTargetTerm, Term
     from hf_distill.trainer import DistillationTrainer
     from hf_distill.training_args import DistillationTrainingArguments
 
 __all__ = [
+    "BoxTerm",
     "Constant",
     "Cosine",
     "DataCollatorForRowSeededMasking",
@@ -79,7 +80,7 @@ _HOMES = {
     "rehearsal": ("PreflightReport", "preflight_report"),
     "schedules": ("Constant", "Cosine", "Linear"),
     "teachers": ("OnlineTeacher", "Teacher"),
-    "terms": ("HardLabelTerm", "SoftTargetTerm", "Term"),
+    "terms": ("BoxTerm", "HardLabelTerm", "SoftTargetTerm", "Term"),
     "trainer": ("DistillationTrainer",),
     "training_args": ("DistillationTrainingArguments",),
     "models.encoder_lm": tuple(name for name in __all__ if name.startswith("EncoderLM")),

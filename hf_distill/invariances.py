@@ -1,15 +1,16 @@
 """The equalities that this library promises, tried on a user's own models and rows."""
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from accelerate.utils.operations import recursively_apply
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hf_distill.errors import ConfigurationError
+from hf_distill.heads import ObjectDetectionHead
 from hf_distill.heads.base import IGNORED_LABEL
 from hf_distill.teachers import OnlineTeacher
 from hf_distill.trial_batches import collated, leaving_no_trace, sampled_rows
@@ -21,6 +22,8 @@ TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3}
 TEMPERATURE_TOLERANCE = 0.2
 EXTRA_PADDING = 8
 BATCH_NORM = "batch normalisation takes its statistics over a micro-batch, so this cannot hold while it is trained"
+
+POOLED_LABELS = "a detector's own loss is divided by the objects of a micro-batch, so this cannot hold for its labels"
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,11 @@ class _Experiment:
         self.original = trainer
         models = trainer.model, trainer.teacher.model if isinstance(trainer.teacher, OnlineTeacher) else None
         num_weights = sum(weight.numel() for model in models if model is not None for weight in model.parameters())
-        self.dtype = torch.float64 if num_weights <= MAX_WEIGHTS_IN_FLOAT64 else torch.float32
+        self.labels_are_pooled = isinstance(trainer.head, ObjectDetectionHead) and (
+            trainer.distillation_objective.requires.labels
+        )
+        is_small = num_weights <= MAX_WEIGHTS_IN_FLOAT64 and not self.labels_are_pooled
+        self.dtype = torch.float64 if is_small else torch.float32
         self.student, teacher_model = copy.deepcopy(models)  # together, so that what they share stays shared
         self.student.to(self.dtype)
         self.trainer = copy.copy(trainer)
@@ -114,7 +121,7 @@ class _Experiment:
             if isinstance(module, _BatchNorm):
                 module.train()
         self.parameters = [parameter for parameter in self.student.parameters() if parameter.requires_grad]
-        self.batch = {name: self._cast(value) for name, value in collated(trainer, rows).items()}
+        self.batch = recursively_apply(self._cast, collated(trainer, rows), test_type=torch.is_tensor)
         self.trainer._resolve_head(self.batch)
         self.num_rows = len(next(value for value in self.batch.values() if isinstance(value, Tensor) and value.ndim))
         self.tolerance = TOLERANCES[self.dtype]
@@ -222,26 +229,25 @@ class _Experiment:
 
     def _compared(self, name: str, difference: float) -> Invariance:
         held = difference <= self.tolerance
-        return Invariance(name, held, difference, self.tolerance, "" if held or not self.normalises else BATCH_NORM)
+        reason = BATCH_NORM if self.normalises else POOLED_LABELS if self.labels_are_pooled else ""
+        return Invariance(name, held, difference, self.tolerance, "" if held else reason)
 
     def _gradient_of(self, loss: Tensor) -> list[Tensor]:
         return list(
             torch.autograd.grad(loss, self.parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
         )
 
-    def _cast(self, value: Any) -> Any:
-        return value.to(self.dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+    def _cast(self, value: Tensor) -> Tensor:
+        return value.to(self.dtype) if value.is_floating_point() else value
 
     def _rows(self, indices: Tensor) -> dict[str, Any]:
-        return self._mapped(lambda value: value[indices.to(value.device)])
+        def picked(value: Any) -> Any:
+            if isinstance(value, Tensor) and value.ndim and len(value) == self.num_rows:
+                return value[indices.to(value.device)]
+            is_per_row = isinstance(value, list) and len(value) == self.num_rows
+            return [value[index] for index in indices.tolist()] if is_per_row else value
 
-    def _mapped(self, function: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-        return {
-            name: function(value)
-            if isinstance(value, Tensor) and value.ndim and len(value) == self.num_rows
-            else value
-            for name, value in self.batch.items()
-        }
+        return {name: picked(value) for name, value in self.batch.items()}
 
     def _padded(self, name: str, value: Any, width: int, extra: int) -> Any:
         is_per_token = isinstance(value, Tensor) and value.ndim == 2 and value.shape[1] == width

@@ -16,8 +16,9 @@ from hf_distill.errors import (
     UnsupportedModelError,
     VocabularyMismatchError,
 )
-from hf_distill.heads import Head, RegressionHead, SingleLabelHead
+from hf_distill.heads import Head, ObjectDetectionHead, RegressionHead, SingleLabelHead
 from hf_distill.heads.alignment import Alignment, check_number_of_classes, class_alignment, vocabulary_alignment
+from hf_distill.heads.query_matching import detection_alignment
 from hf_distill.objective import Objective
 from hf_distill.teachers import OnlineTeacher
 from hf_distill.types import Batch
@@ -61,7 +62,12 @@ def check_models(student: nn.Module, teacher: PreTrainedModel, head: Head, teach
     if not isinstance(student, PreTrainedModel):
         return  # a module without configuration, of which only its `head` is known
     if teacher_head is not None and type(teacher_head) is not type(head):
-        if teacher_head.auto_class is head.auto_class:
+        if isinstance(head, ObjectDetectionHead) and isinstance(teacher_head, ObjectDetectionHead):
+            remedy = (
+                "One chooses a class or 'no object' for each box, the other says yes or no to each class. Take a "
+                "teacher of the student's kind"
+            )
+        elif teacher_head.auto_class is head.auto_class:
             check_number_of_classes(student.config, teacher.config)
             remedy = (
                 f"Both are {head.auto_class.__name__}: give both configurations one `problem_type` and `num_labels`"
@@ -86,6 +92,7 @@ def alignment(
     Raises:
         ClassMismatchError: as `class_alignment`.
         VocabularyMismatchError: as `check_vocabularies` and `vocabulary_alignment`.
+        ImportError: as `QueryMatching`.
     """
     if student_tokenizer is not None and teacher_tokenizer is not None:
         check_vocabularies(student_tokenizer, teacher_tokenizer)
@@ -97,6 +104,8 @@ def alignment(
         return vocabulary_alignment(ours, theirs, _num_tokens(student_tokenizer), _num_tokens(teacher_tokenizer))
     if isinstance(head, RegressionHead) and student.config.num_labels == teacher.config.num_labels == 1:
         return Alignment()
+    if isinstance(head, ObjectDetectionHead):
+        return detection_alignment(student.config, teacher.config, head)
     return class_alignment(student.config, teacher.config, head.class_axis)
 
 

@@ -11,6 +11,7 @@ from transformers.utils import logging
 
 from hf_distill import preflight
 from hf_distill.errors import ConfigurationError
+from hf_distill.heads import ObjectDetectionHead
 from hf_distill.heads.base import real_tokens
 from hf_distill.teacher_scores import TeacherScore, teacher_score
 from hf_distill.teachers import OnlineTeacher
@@ -187,6 +188,8 @@ def _obstacle(trainer: Any) -> str | None:
         return "weights and gradients are sharded (FSDP or DeepSpeed)"
     if trainer.get_tp_size() * trainer.get_cp_size() * trainer.get_sp_size() > 1:
         return "the model or its sequences are split over processes"
+    if trainer.accelerator.num_processes > 1 and isinstance(trainer.head, ObjectDetectionHead):
+        return "a detector's own loss waits for the other processes"
     return None
 
 

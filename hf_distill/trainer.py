@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainingArguments
-from transformers.trainer_pt_utils import find_batch_size
 from transformers.trainer_utils import EvalLoopOutput, has_length
 from transformers.utils import logging
 
@@ -20,7 +20,7 @@ from hf_distill.heads import CausalLMHead, Head, head_of
 from hf_distill.heads.alignment import Alignment
 from hf_distill.objective import Objective
 from hf_distill.recipes import hinton
-from hf_distill.tally import Tally
+from hf_distill.tally import Tally, first_rows, num_rows
 from hf_distill.teachers import OnlineTeacher, Teacher
 from hf_distill.terms import HardLabelTerm
 from hf_distill.training_args import DistillationTrainingArguments
@@ -193,7 +193,7 @@ class DistillationTrainer(Trainer):
         student = self.head.signals(outputs, batch)
         if requires.labels and replaces_loss:
             total = self._replaced_label_loss(outputs, targets, where, num_items_in_batch)
-            student = Signals(student.logits, total, student.is_distribution)
+            student = replace(student, label_loss=total)
         if teacher is not None:
             student, teacher = self._alignment(student, teacher)
         return student, teacher, where, outputs
@@ -403,7 +403,7 @@ class DistillationTrainer(Trainer):
         """Add one evaluation batch, without the rows that `even_batches` repeats to fill up the last one."""
         real_rows = self._num_real_rows(batch)
         if real_rows is not None:
-            student, teacher, where, _ = self._compare(model, _first_rows(batch, max(real_rows, 1)), requires)
+            student, teacher, where, _ = self._compare(model, first_rows(batch, max(real_rows, 1)), requires)
             signals = student, teacher, where
             losses = self.distillation_objective(student, teacher, where, self._progress())
         student, teacher, where = signals
@@ -411,8 +411,9 @@ class DistillationTrainer(Trainer):
         if student.label_loss is not None:
             named.setdefault(f"loss/{self._label_term}", TermLoss(student.label_loss, where.counts[Unit.LABEL]))
         if self.args.report_agreement and teacher is not None and self.head.is_distribution:
-            agree = (student.logits.argmax(-1) == teacher.logits.argmax(-1)) & where.mask
-            named["agreement"] = TermLoss(agree.sum().float(), where.counts[Unit.POSITION])
+            agree = (student.logits.argmax(-1) == teacher.logits.argmax(-1)).float()
+            share = agree.reshape(*where.mask.shape, -1).mean(-1)  # a position may have several rows of scores
+            named["agreement"] = TermLoss((share * where.mask).sum(), where.counts[Unit.POSITION])
         if real_rows == 0:
             named = {name: TermLoss(total * 0, count * 0) for name, (total, count) in named.items()}
         tally.add(named)
@@ -422,7 +423,7 @@ class DistillationTrainer(Trainer):
         state = self.accelerator.gradient_state
         if self.accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
             return None
-        size: int = find_batch_size(batch)
+        size = num_rows(batch)
         own: int = state.remainder - self.accelerator.process_index * size
         return min(max(own, 0), size)
 
@@ -489,11 +490,3 @@ def _named_datasets(train: Any, evaluation: Any) -> dict[str, Any]:
     evaluations = evaluation if isinstance(evaluation, dict) else {"": evaluation}
     named = {f"eval_dataset[{name!r}]" if name else "eval_dataset": data for name, data in evaluations.items()}
     return {"train_dataset": train, **named}
-
-
-def _first_rows(batch: Batch, count: int) -> dict[str, Any]:
-    size = find_batch_size(batch)
-    return {
-        name: value[:count] if isinstance(value, Tensor) and value.ndim and len(value) == size else value
-        for name, value in batch.items()
-    }

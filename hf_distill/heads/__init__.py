@@ -9,6 +9,7 @@ from hf_distill.heads.classification import (
     SingleLabelHead,
     TokenClassificationHead,
 )
+from hf_distill.heads.detection import FocalObjectDetectionHead, ObjectDetectionHead
 from hf_distill.heads.language_models import CausalLMHead, MaskedLMHead
 from hf_distill.heads.question_answering import QuestionAnsweringHead
 from hf_distill.heads.resolve import head_of
@@ -18,11 +19,13 @@ from hf_distill.heads.seq2seq import Seq2SeqHead, SpeechSeq2SeqHead
 
 __all__ = [
     "CausalLMHead",
+    "FocalObjectDetectionHead",
     "Head",
     "MaskedLMHead",
     "MultiLabelHead",
     "MultipleChoiceHead",
     "NextSentenceHead",
+    "ObjectDetectionHead",
     "QuestionAnsweringHead",
     "RegressionHead",
     "SemanticSegmentationHead",

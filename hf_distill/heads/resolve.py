@@ -11,6 +11,7 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForMultipleChoice,
     AutoModelForNextSentencePrediction,
+    AutoModelForObjectDetection,
     AutoModelForQuestionAnswering,
     AutoModelForSemanticSegmentation,
     AutoModelForSeq2SeqLM,
@@ -30,6 +31,12 @@ from hf_distill.heads.classification import (
     RegressionHead,
     SingleLabelHead,
     TokenClassificationHead,
+)
+from hf_distill.heads.detection import (
+    FOCAL_MODELS,
+    NO_OBJECT_MODELS,
+    FocalObjectDetectionHead,
+    ObjectDetectionHead,
 )
 from hf_distill.heads.language_models import CausalLMHead, MaskedLMHead
 from hf_distill.heads.question_answering import QuestionAnsweringHead
@@ -83,6 +90,19 @@ def _segmenter(model: PreTrainedModel, auto_class: Any) -> Head:
     return SemanticSegmentationHead(getattr(config, "semantic_loss_ignore_index", 255))
 
 
+def _detector(model: PreTrainedModel, auto_class: Any) -> Head:
+    config: Any = model.config
+    if config.model_type in NO_OBJECT_MODELS:
+        return ObjectDetectionHead()
+    if config.model_type in FOCAL_MODELS:
+        return FocalObjectDetectionHead(config.num_queries, getattr(config, "group_detr", 1))
+    raise UnsupportedModelError(
+        f"{type(model).__name__} has the model_type {config.model_type!r}, and these detectors are known: "
+        f"{', '.join(NO_OBJECT_MODELS + FOCAL_MODELS)}. If its outputs are those of DETR or of Deformable DETR, pass "
+        "`head=ObjectDetectionHead()` or `head=FocalObjectDetectionHead()`; else describe them in a subclass."
+    )
+
+
 HEADS: tuple[tuple[Any, Callable[[PreTrainedModel, Any], Head]], ...] = (
     (AutoModelForSequenceClassification, _classifier),
     (AutoModelForImageClassification, _classifier),
@@ -92,6 +112,7 @@ HEADS: tuple[tuple[Any, Callable[[PreTrainedModel, Any], Head]], ...] = (
     (AutoModelForMultipleChoice, lambda model, auto_class: MultipleChoiceHead()),
     (AutoModelForNextSentencePrediction, lambda model, auto_class: NextSentenceHead()),
     (AutoModelForSemanticSegmentation, _segmenter),
+    (AutoModelForObjectDetection, _detector),
     (AutoModelForSeq2SeqLM, lambda model, auto_class: Seq2SeqHead()),
     (AutoModelForSpeechSeq2Seq, lambda model, auto_class: SpeechSeq2SeqHead()),
     (AutoModelForMaskedLM, lambda model, auto_class: MaskedLMHead()),

@@ -110,4 +110,5 @@ class OnlineTeacher(Teacher):
                 outputs = send_to_device(outputs, self.device)
             signals = self.head.signals(outputs, batch)
         # An inference tensor cannot be kept for the backward pass of a term; its copy can.
-        return signals if self._is_sharded else replace(signals, logits=signals.logits.clone())
+        boxes = None if signals.boxes is None else signals.boxes.clone()
+        return signals if self._is_sharded else replace(signals, logits=signals.logits.clone(), boxes=boxes)

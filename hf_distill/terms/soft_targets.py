@@ -68,7 +68,9 @@ class SoftTargetTerm(Term):
             ours, theirs = student.logits[where.mask], teacher.logits[where.mask]
             values = divergence(ours, theirs, temperature=temperature)
         else:  # picking the positions would wait for the device to count them
-            values = divergence(student.logits, teacher.logits, temperature=temperature, mask=where.mask)
+            positions = student.logits.shape[:-1]
+            mask = where.mask.reshape(where.mask.shape + (1,) * (len(positions) - where.mask.ndim)).expand(positions)
+            values = divergence(student.logits, teacher.logits, temperature=temperature, mask=mask)
         return TermLoss(values.sum(), where.counts[self.unit])
 
     def log_values(self, progress: float) -> dict[str, float]:
