@@ -120,7 +120,7 @@ def class_alignment(student: Any, teacher: Any, class_axis: int = -1) -> Alignme
             "it cannot say how likely they are. Take a teacher that knows all classes of the student, leave those "
             "classes out of the student, or correct `id2label` if they are the same under another name."
         )
-    repeated = [name for names in known for name in names if names.count(name) > 1]
+    repeated = [name for name in ours if max(ours.count(name), theirs.count(name)) > 1]
     if repeated:
         raise ClassMismatchError(
             f"the student has the classes {student_names} and the teacher {teacher_names}, where {repeated[0]!r} "
