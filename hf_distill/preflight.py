@@ -18,7 +18,7 @@ from hf_distill.errors import (
 )
 from hf_distill.heads import Head, ObjectDetectionHead, RegressionHead, SingleLabelHead
 from hf_distill.heads.alignment import Alignment, check_number_of_classes, class_alignment, vocabulary_alignment
-from hf_distill.heads.query_matching import detection_alignment
+from hf_distill.heads.query_matching import QueryMatching, detection_alignment
 from hf_distill.objective import Objective
 from hf_distill.teachers import OnlineTeacher
 from hf_distill.types import Batch
@@ -98,7 +98,7 @@ def alignment(
         check_vocabularies(student_tokenizer, teacher_tokenizer)
     student, teacher = unwrap_peft_model(student), unwrap_peft_model(teacher)
     if not isinstance(student, PreTrainedModel) or head.class_axis is None:
-        return Alignment()
+        return unnamed_alignment(head)
     if head.is_language_model:
         ours, theirs = (model.config.get_text_config(decoder=True).vocab_size for model in (student, teacher))
         return vocabulary_alignment(ours, theirs, _num_tokens(student_tokenizer), _num_tokens(teacher_tokenizer))
@@ -107,6 +107,11 @@ def alignment(
     if isinstance(head, ObjectDetectionHead):
         return detection_alignment(student.config, teacher.config, head)
     return class_alignment(student.config, teacher.config, head.class_axis)
+
+
+def unnamed_alignment(head: Head) -> Alignment:
+    """What makes the outputs comparable where no configuration names the classes: they are in the same order."""
+    return QueryMatching(Alignment()) if isinstance(head, ObjectDetectionHead) else Alignment()
 
 
 def tokenizers(

@@ -17,7 +17,6 @@ from transformers.utils import logging
 from hf_distill import preflight, rehearsal
 from hf_distill.errors import ConfigurationError, MissingTeacherError
 from hf_distill.heads import CausalLMHead, Head, head_of
-from hf_distill.heads.alignment import Alignment
 from hf_distill.objective import Objective
 from hf_distill.recipes import hinton
 from hf_distill.tally import Tally, first_rows, num_rows
@@ -105,7 +104,7 @@ class DistillationTrainer(Trainer):
         self.distillation_objective = self._given_objective or hinton(self.args.temperature, self.args.alpha)
         self._signature_columns = None
         self._batch_checked = False
-        self._alignment = Alignment()
+        self._alignment = preflight.unnamed_alignment(self.head)
         terms = [weighted.term for weighted in self.distillation_objective.terms.values()]
         self._unit_of_term = torch.tensor([list(Unit).index(term.unit) for term in terms], device=self.args.device)
         self._log_window = torch.zeros(len(terms), device=self.args.device)

@@ -31,7 +31,7 @@ from transformers import (
 )
 
 
-SIZE = 32
+SIZE = 64
 NUM_QUERIES = 4
 NO_OBJECT = ("detr", "table_transformer", "yolos")
 FOCAL = ("conditional_detr", "dab_detr", "deformable_detr", "rt_detr", "rt_detr_v2", "lw_detr")
@@ -75,12 +75,12 @@ def _detr(layers: int) -> dict[str, Any]:
 
 def _deformable(layers: int) -> dict[str, Any]:
     sizes = {"backbone_config": _resnet(stages=3), "num_feature_levels": 3}
-    return {**_encoder_decoder(32, layers), **sizes, "encoder_n_points": 2, "decoder_n_points": 2}
+    return {**_encoder_decoder(32, layers + 1), **sizes, "encoder_n_points": 2, "decoder_n_points": 2}
 
 
 def _rt_detr(layers: int) -> dict[str, Any]:
     return {
-        **_encoder_decoder(32, layers),
+        **_encoder_decoder(32, layers + 1),
         "backbone_config": _resnet(RTDetrResNetConfig, stages=3),
         "encoder_hidden_dim": 32,
         "encoder_in_channels": [8, 8, 16],

@@ -95,7 +95,7 @@ def class_alignment(student: Any, teacher: Any, class_axis: int = -1) -> Alignme
 
     Raises:
         ClassMismatchError: if the teacher lacks a class of the student, or a side without names has another number of
-            classes, or a name stands for two classes that are not in the same order.
+            classes, or a name of the student stands for two that are not in the same order.
     """
     student_names, teacher_names = (_class_names(config) for config in (student, teacher))
     if not student_names or not teacher_names:

@@ -33,9 +33,7 @@ def where(*images):
 @pytest.mark.parametrize("images", [(True, True), (False, True)])
 def test_equals_the_formula(no_object, images):
     (ours, our_boxes), (theirs, their_boxes) = said(0, no_object), said(1, no_object)
-    loss = BoxTerm()(
-        signals(ours, our_boxes, no_object), signals(theirs, their_boxes, no_object), where(*images), 0.0
-    )
+    loss = BoxTerm()(signals(ours, our_boxes, no_object), signals(theirs, their_boxes, no_object), where(*images), 0.0)
     expected = sum(
         box_distance(our_boxes[b, q], their_boxes[b, q], theirs[b, q], no_object)
         for b, counts in enumerate(images)
