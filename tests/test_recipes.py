@@ -4,7 +4,7 @@ import pytest
 
 from hf_distill import Linear, recipes
 from hf_distill.errors import ConfigurationError
-from hf_distill.terms import HardLabelTerm, SoftTargetTerm
+from hf_distill.terms import BoxTerm, HardLabelTerm, SoftTargetTerm
 from hf_distill.types import Requirements
 
 
@@ -35,3 +35,14 @@ def test_hinton_refuses_a_negative_weight(alpha):
 def test_hinton_refuses_a_temperature_of_0():
     with pytest.raises(ConfigurationError, match=r"temperature must be above 0 throughout training, got 0"):
         recipes.hinton(temperature=0)
+
+
+def test_hungarian_matching():
+    objective = recipes.hungarian_matching(temperature=2.0, labels=0.5, classes=3.0, boxes=0.25)
+    assert {name: weighted.term for name, weighted in objective.terms.items()} == {
+        "labels": HardLabelTerm(),
+        "soft": SoftTargetTerm(2.0),
+        "boxes": BoxTerm(l1_weight=5.0, giou_weight=2.0),
+    }
+    assert objective.weights(progress=0.5) == {"labels": 0.5, "soft": 3.0, "boxes": 0.25}
+    assert set(recipes.hungarian_matching(labels=0).terms) == {"soft", "boxes"}
