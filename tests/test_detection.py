@@ -144,6 +144,22 @@ def test_the_labels_are_the_models_own_loss(tmp_path):
     assert loss_logs(trainer)[0]["loss/labels"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_boxes_are_kept_where_the_user_computes_the_loss_of_the_labels(tmp_path):
+    def loss(outputs, labels, num_items_in_batch=None):
+        assert len(labels) == 4 and outputs.loss is None
+        return outputs.logits.square().mean() * 4 / num_items_in_batch
+
+    objective = recipes.hungarian_matching()
+    models = detector("detr"), detector("detr", 2)
+    options = {"objective": objective, "compute_loss_func": loss, "max_steps": 1, "learning_rate": 0.0}
+    trainer = detection_trainer(tmp_path, *models, "detr", **options)
+    trainer.train()
+    batch = ImageCollator("detr")(images_with_objects())
+    expected = detector("detr").train()(**batch).logits.square().mean().item() * 4
+    assert loss_logs(trainer)[0]["loss/labels"] == pytest.approx(expected, rel=1e-5)
+    assert loss_logs(trainer)[0]["loss/boxes"] > 0
+
+
 def test_a_teacher_alone_needs_no_labels(tmp_path):
     rows = unlabelled(images_with_objects())
     objective = recipes.hungarian_matching(labels=0)

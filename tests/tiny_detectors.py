@@ -11,13 +11,21 @@ from transformers import (
     DabDetrForObjectDetection,
     DeformableDetrConfig,
     DeformableDetrForObjectDetection,
+    Deimv2Config,
+    Deimv2ForObjectDetection,
     DetrConfig,
     DetrForObjectDetection,
+    DFineConfig,
+    DFineForObjectDetection,
+    HGNetV2Config,
     LwDetrConfig,
     LwDetrForObjectDetection,
     LwDetrViTConfig,
     PreTrainedModel,
     ResNetConfig,
+    RfDetrConfig,
+    RfDetrDinov2Config,
+    RfDetrForObjectDetection,
     RTDetrConfig,
     RTDetrForObjectDetection,
     RTDetrResNetConfig,
@@ -34,7 +42,9 @@ from transformers import (
 SIZE = 64
 NUM_QUERIES = 4
 NO_OBJECT = ("detr", "table_transformer", "yolos")
-FOCAL = ("conditional_detr", "dab_detr", "deformable_detr", "rt_detr", "rt_detr_v2", "lw_detr")
+GROUPED = ("lw_detr", "rf_detr")
+DENOISING = ("rt_detr", "rt_detr_v2", "d_fine", "deimv2")
+FOCAL = ("conditional_detr", "dab_detr", "deformable_detr", *DENOISING, *GROUPED)
 READS_MASK = ("detr", "table_transformer", "conditional_detr", "dab_detr", "deformable_detr")
 """Those that look away from the padding of an image."""
 
@@ -90,18 +100,22 @@ def _rt_detr(layers: int) -> dict[str, Any]:
     }
 
 
-def _lw_detr(layers: int) -> dict[str, Any]:
-    backbone = LwDetrViTConfig(
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        window_block_indices=[0],
-        image_size=SIZE,
-        pretrain_image_size=SIZE,
-        patch_size=4,
-        num_windows=4,
-        out_indices=[2],
-    )
+def _d_fine(layers: int) -> dict[str, Any]:
+    sizes = {
+        **{f"stage_{side}_channels": [8] * 4 for side in ("in", "mid")},
+        **{f"stage_{name}": [1] * 4 for name in ("num_blocks", "numb_of_layers")},
+        **{"hidden_sizes": [8, 8, 8, 16], "stage_out_channels": [8, 8, 8, 16], "stem_channels": [3, 8, 8]},
+    }
+    backbone = HGNetV2Config(**sizes, out_features=["stage2", "stage3", "stage4"])
+    return {**_rt_detr(layers), "backbone_config": backbone, "decoder_n_points": [2, 2, 2]}
+
+
+def _vit(config_class: Any, **changes: Any) -> Any:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": SIZE, "patch_size": 8}
+    return config_class(**sizes, num_windows=4 if config_class is LwDetrViTConfig else 2, out_indices=[2], **changes)
+
+
+def _grouped(layers: int, backbone: Any) -> dict[str, Any]:
     neck = {"projector_scale_factors": [1.0], "hidden_expansion": 0.5, "c2f_num_blocks": 1}
     heads = {"decoder_self_attention_heads": 2, "decoder_cross_attention_heads": 2, "decoder_n_points": 2}
     sizes = {"d_model": 16, "decoder_ffn_dim": 16, "decoder_layers": layers, "group_detr": 3}
@@ -129,7 +143,18 @@ _KINDS: dict[str, Any] = {
     "deformable_detr": lambda layers: (DeformableDetrForObjectDetection, DeformableDetrConfig, _deformable(layers)),
     "rt_detr": lambda layers: (RTDetrForObjectDetection, RTDetrConfig, _rt_detr(layers)),
     "rt_detr_v2": lambda layers: (RTDetrV2ForObjectDetection, RTDetrV2Config, _rt_detr(layers)),
-    "lw_detr": lambda layers: (LwDetrForObjectDetection, LwDetrConfig, _lw_detr(layers)),
+    "d_fine": lambda layers: (DFineForObjectDetection, DFineConfig, _d_fine(layers)),
+    "deimv2": lambda layers: (Deimv2ForObjectDetection, Deimv2Config, _d_fine(layers)),
+    "lw_detr": lambda layers: (
+        LwDetrForObjectDetection,
+        LwDetrConfig,
+        _grouped(layers, _vit(LwDetrViTConfig, window_block_indices=[0], pretrain_image_size=SIZE)),
+    ),
+    "rf_detr": lambda layers: (
+        RfDetrForObjectDetection,
+        RfDetrConfig,
+        _grouped(layers, _vit(RfDetrDinov2Config)),
+    ),
 }
 
 

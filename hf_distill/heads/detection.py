@@ -1,7 +1,7 @@
 """Heads that find objects in an image: a set of boxes, each with a class."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ class ObjectDetectionHead(Head):
     """
 
     auto_class = AutoModelForObjectDetection
+    class_axis: ClassVar[int] = -1
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
         return self._queries(outputs, "logits")

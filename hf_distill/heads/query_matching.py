@@ -123,7 +123,7 @@ def detection_alignment(student: Any, teacher: Any, head: ObjectDetectionHead) -
         ClassMismatchError: as `class_alignment`.
         ImportError: as `QueryMatching`.
     """
-    classes = class_alignment(student, teacher, -1 if head.class_axis is None else head.class_axis)
+    classes = class_alignment(student, teacher, head.class_axis)
     if isinstance(classes, ClassAlignment) and not isinstance(head, FocalObjectDetectionHead):
         classes = ObjectClassAlignment(classes.teacher_classes)
     return QueryMatching(classes)

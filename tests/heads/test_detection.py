@@ -8,7 +8,16 @@ from hf_distill.errors import ClassMismatchError, UnsupportedModelError
 from hf_distill.heads import FocalObjectDetectionHead, ObjectDetectionHead, head_of
 from hf_distill.heads.detection import FOCAL_MODELS, NO_OBJECT_MODELS
 from hf_distill.types import Unit
-from tests.tiny_detectors import FOCAL, NO_OBJECT, NUM_QUERIES, ImageCollator, detector, images_with_objects
+from tests.tiny_detectors import (
+    DENOISING,
+    FOCAL,
+    GROUPED,
+    NO_OBJECT,
+    NUM_QUERIES,
+    ImageCollator,
+    detector,
+    images_with_objects,
+)
 from tests.tiny_trainers import trainer_for
 
 
@@ -24,10 +33,10 @@ def test_reads_the_queries_that_stay_after_training(kind, training):
     assert signals.logits.shape == (4, NUM_QUERIES, 4) if kind in NO_OBJECT else (4, NUM_QUERIES, 3, 2)
     assert torch.equal(signals.label_loss, outputs.loss)
     more = outputs.logits.shape[1] > NUM_QUERIES
-    assert more == (training and kind in ("rt_detr", "rt_detr_v2", "lw_detr"))
+    assert more == (training and kind in DENOISING + GROUPED)
 
 
-@pytest.mark.parametrize("kind", ["rt_detr", "lw_detr"])
+@pytest.mark.parametrize("kind", DENOISING + GROUPED)
 def test_queries_of_training_alone_are_not_among_them(kind):
     """What is kept says the same as the queries of a model that has no others."""
     model, batch = detector(kind).train(), ImageCollator(kind)(images_with_objects())
@@ -35,7 +44,7 @@ def test_queries_of_training_alone_are_not_among_them(kind):
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()
     trained = head_of(model).signals(model(**batch), batch)
-    if kind == "rt_detr":
+    if kind in DENOISING:
         model.config.num_denoising = 0
     else:
         model.eval()
