@@ -105,8 +105,8 @@ def preflight_report(trainer: Any) -> PreflightReport:
     rows of the evaluation data (of the training data, if there is none). Dropout is off. It is printed on the main
     process; what may be unwise is logged as a warning.
 
-    Where weights are sharded (FSDP, DeepSpeed, tensor, context or sequence parallelism), or the rows of a stream
-    cannot be read twice, nothing is measured, and the only warning says so.
+    Where weights are sharded (FSDP, DeepSpeed, tensor, context or sequence parallelism), a detector is trained by
+    several processes, or the rows of a stream cannot be read twice, nothing is measured, and the only warning says so.
 
     Raises:
         MissingInputError, ConfigurationError: if the batch lacks what the objective reads, or a row is longer than

@@ -46,8 +46,8 @@ class QueryMatching(Alignment):
     The pairs are found by the Hungarian method, on the CPU, so each micro-batch waits for the device once. No gradient
     passes through the choice.
 
-    Of unequally many boxes, the larger side's that find no partner are not compared: the teacher says nothing about
-    such a box of the student, and there is nothing to bring a box of the teacher to.
+    Where one of the two has more boxes, those that find no partner are not compared: the teacher says nothing about
+    such a box of the student, and the student has none to put in the place of such a box of the teacher.
 
     Args:
         classes: what makes the classes comparable, before the boxes are matched.
@@ -57,7 +57,7 @@ class QueryMatching(Alignment):
 
     References:
         Carion et al.: End-to-End Object Detection with Transformers, 2020, https://arxiv.org/abs/2005.12872, section
-        3.1, equations 1 and 2, with the teacher's boxes in place of the labelled objects.
+        3.1, equation 1 and the matching cost below it, with the teacher's boxes in place of the labelled objects.
         Chang et al.: DETRDistill, 2023, https://arxiv.org/abs/2211.10156, section on Hungarian-matching logits
         distillation.
 

@@ -71,7 +71,7 @@ def test_a_shuffled_copy_is_paired_with_itself():
 
 
 def test_the_cost_of_a_certain_teacher_is_detrs():
-    """Minus the probability of its class, up to the constant 1, as in equation 2 of DETR."""
+    """Minus the probability of its class, up to the constant 1, as in the matching cost of DETR."""
     student = said(0)
     certain = Signals(torch.full((3, 4, 4), -1e4).double(), boxes=student.boxes)
     certain.logits[..., 2] = 1e4
