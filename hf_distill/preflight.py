@@ -21,6 +21,7 @@ from hf_distill.heads.alignment import Alignment, check_number_of_classes, class
 from hf_distill.heads.query_matching import QueryMatching, detection_alignment
 from hf_distill.objective import Objective
 from hf_distill.teachers import OnlineTeacher
+from hf_distill.terms import BoxTerm, HardLabelTerm
 from hf_distill.types import Batch
 
 
@@ -187,7 +188,7 @@ def check_datasets(datasets: Mapping[str, Any]) -> None:
 
 
 def check_batch(batch: Batch, head: Head, objective: Objective) -> None:
-    """A training batch holds what the objective reads.
+    """A training batch holds what the objective reads; a warning, if a detector would not learn where objects are.
 
     Raises:
         MissingInputError: if the objective reads labels and the batch has none.
@@ -205,4 +206,10 @@ def check_batch(batch: Batch, head: Head, objective: Objective) -> None:
         raise MissingInputError(
             f"the objective reads labels ({', '.join(objective.terms)}), and the batch lacks {missing}: it has only "
             f"{sorted(batch)}. Add the label column to the data set, or learn from the teacher alone with `alpha=0`."
+        )
+    terms = [weighted.term for weighted in objective.terms.values()]
+    if isinstance(head, ObjectDetectionHead) and not any(isinstance(t, (HardLabelTerm, BoxTerm)) for t in terms):
+        logger.warning_once(
+            f"The objective ({', '.join(objective.terms)}) has neither the labels nor a `BoxTerm`, so nothing teaches "
+            "the student where objects are, unless a term of your own does. `recipes.hungarian_matching` has both."
         )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from hf_distill import OnlineTeacher, Teacher, check_invariances, recipes
+from hf_distill import OnlineTeacher, Teacher, check_invariances, preflight, recipes
 from hf_distill.heads import ObjectDetectionHead, head_of
 from tests.detection_reference import reference_means
 from tests.gradients import relative_difference
@@ -158,6 +158,15 @@ def test_boxes_are_kept_where_the_user_computes_the_loss_of_the_labels(tmp_path)
     expected = detector("detr").train()(**batch).logits.square().mean().item() * 4
     assert loss_logs(trainer)[0]["loss/labels"] == pytest.approx(expected, rel=1e-5)
     assert loss_logs(trainer)[0]["loss/boxes"] > 0
+
+
+@pytest.mark.parametrize("alpha, warns", [(0.0, True), (0.5, False)])
+def test_classes_alone_teach_no_boxes(tmp_path, monkeypatch, alpha, warns):
+    said = []
+    monkeypatch.setattr(preflight.logger, "warning_once", said.append)
+    trainer = detection_trainer(tmp_path, detector("detr"), detector("detr", 2), "detr", alpha=alpha, max_steps=1)
+    trainer.train()
+    assert any("(soft) has neither the labels nor a `BoxTerm`, so nothing" in warning for warning in said) == warns
 
 
 def test_a_teacher_alone_needs_no_labels(tmp_path):
