@@ -1,5 +1,6 @@
 """What can go silently wrong with this teacher, student and data: checked before the first step."""
 
+import inspect
 from collections.abc import Mapping, Sized
 from typing import Any
 
@@ -16,10 +17,18 @@ from hf_distill.errors import (
     UnsupportedModelError,
     VocabularyMismatchError,
 )
-from hf_distill.heads import Head, ObjectDetectionHead, RegressionHead, SingleLabelHead
-from hf_distill.heads.alignment import Alignment, check_number_of_classes, class_alignment, vocabulary_alignment
+from hf_distill.heads import CTCHead, EmbeddingHead, Head, ObjectDetectionHead, RegressionHead, SingleLabelHead
+from hf_distill.heads.alignment import (
+    Alignment,
+    WidthAlignment,
+    check_number_of_classes,
+    class_alignment,
+    transcript_alignment,
+    vocabulary_alignment,
+)
 from hf_distill.heads.query_matching import QueryMatching, detection_alignment
 from hf_distill.objective import Objective
+from hf_distill.raw_columns import TEXT
 from hf_distill.teachers import OnlineTeacher
 from hf_distill.terms import BoxTerm, HardLabelTerm
 from hf_distill.types import Batch
@@ -49,6 +58,34 @@ def check_apart(student: nn.Module, teacher: nn.Module) -> None:
         )
 
 
+def check_own_loss(student: nn.Module, head: Head) -> None:
+    """The student's forward takes the labels, so that it has a loss of its own.
+
+    Raises:
+        ConfigurationError: if it does not.
+    """
+    student = unwrap_peft_model(student)
+    parameters = inspect.signature(student.forward).parameters.values()
+    missing = [name for name in head.label_names if name not in {parameter.name for parameter in parameters}]
+    # Where one of Transformers' models takes further keywords, labels are not among them.
+    takes_all = not isinstance(student, PreTrainedModel) and any(each.kind is each.VAR_KEYWORD for each in parameters)
+    if not head.has_own_loss or (missing and not takes_all):
+        raise ConfigurationError(
+            f"the objective reads labels, and the forward of the student {type(student).__name__} "
+            f"takes no {missing}, so it has no loss of its own. Learn from the teacher alone with `alpha=0`, or give "
+            "the loss as `compute_loss_func=`."
+        )
+
+
+def share_frozen_encoder(student: nn.Module, teacher: PreTrainedModel) -> bool:
+    """Whether student and teacher hold one and the same encoder, which nothing trains, so that it may run once."""
+    student, teacher = unwrap_peft_model(student), unwrap_peft_model(teacher)
+    if not (isinstance(student, PreTrainedModel) and student.config.is_encoder_decoder):
+        return False
+    encoder = student.get_encoder()
+    return encoder is teacher.get_encoder() and not any(weight.requires_grad for weight in encoder.parameters())
+
+
 def check_models(student: nn.Module, teacher: PreTrainedModel, head: Head, teacher_head: Head | None) -> None:
     """Student and teacher have heads of one kind.
 
@@ -56,7 +93,7 @@ def check_models(student: nn.Module, teacher: PreTrainedModel, head: Head, teach
         teacher_head: the teacher's own head; None if it is one that we do not know.
 
     Raises:
-        UnsupportedModelError: if their heads are of different kinds.
+        UnsupportedModelError: if their heads are of different kinds, or read outputs in different ways.
         ClassMismatchError: if that is because one has a single class, which makes it a regression.
     """
     student, teacher = unwrap_peft_model(student), unwrap_peft_model(teacher)
@@ -79,6 +116,12 @@ def check_models(student: nn.Module, teacher: PreTrainedModel, head: Head, teach
             f"the student {type(student).__name__} has a {type(head).__name__} and the teacher "
             f"{type(teacher).__name__} a {type(teacher_head).__name__}, so their outputs are not comparable. {remedy}."
         )
+    if teacher_head is not None and teacher_head.reading != head.reading:
+        raise UnsupportedModelError(
+            f"the student {type(student).__name__} is read with {head.reading} and the teacher "
+            f"{type(teacher).__name__} with {teacher_head.reading}, each as models of its kind usually are. Read both "
+            f"alike: pass `head={type(head).__name__}({teacher_head.reading})`, or what suits both."
+        )
 
 
 def alignment(
@@ -92,14 +135,22 @@ def alignment(
 
     Raises:
         ClassMismatchError: as `class_alignment`.
-        VocabularyMismatchError: as `check_vocabularies` and `vocabulary_alignment`.
+        VocabularyMismatchError: as `check_vocabularies`, `vocabulary_alignment` and `transcript_alignment`.
         ImportError: as `QueryMatching`.
     """
-    if student_tokenizer is not None and teacher_tokenizer is not None:
+    is_read = not isinstance(head, CTCHead)  # or only written
+    if is_read and student_tokenizer is not None and teacher_tokenizer is not None:
         check_vocabularies(student_tokenizer, teacher_tokenizer)
     student, teacher = unwrap_peft_model(student), unwrap_peft_model(teacher)
-    if not isinstance(student, PreTrainedModel) or head.class_axis is None:
+    if not isinstance(student, PreTrainedModel):
         return unnamed_alignment(head)
+    if isinstance(head, EmbeddingHead):
+        return WidthAlignment()
+    if isinstance(head, CTCHead):
+        tokens = (_named_by_role(tokenizer) for tokenizer in (student_tokenizer, teacher_tokenizer))
+        return transcript_alignment(student.config, teacher.config, *tokens)
+    if head.class_axis is None:
+        return Alignment()
     if head.is_language_model:
         ours, theirs = (model.config.get_text_config(decoder=True).vocab_size for model in (student, teacher))
         return vocabulary_alignment(ours, theirs, _num_tokens(student_tokenizer), _num_tokens(teacher_tokenizer))
@@ -115,18 +166,50 @@ def unnamed_alignment(head: Head) -> Alignment:
     return QueryMatching(Alignment()) if isinstance(head, ObjectDetectionHead) else Alignment()
 
 
+def check_separate_inputs(head: Head, teacher: Any, teacher_processing_class: Any, columns: Any) -> None:
+    """A teacher that is given inputs of its own can be compared with the student.
+
+    Raises:
+        ConfigurationError: if there is no such teacher, or its outputs would lie on other tokens than the student's.
+    """
+    if teacher_processing_class is None:
+        if columns is not None:
+            raise ConfigurationError(
+                f"`teacher_columns` names {list(columns)}, and nothing reads them. Pass the teacher's tokenizer or "
+                "processor as `teacher_processing_class=`, or leave `teacher_columns` out."
+            )
+        return
+    if teacher is None:
+        raise ConfigurationError(
+            f"`teacher_processing_class` is a {type(teacher_processing_class).__name__}, and there is no teacher to "
+            "read by it. Pass `teacher=`, or leave `teacher_processing_class` out."
+        )
+    if head.positions_are_tokens:
+        raise ConfigurationError(
+            f"`teacher_processing_class` is a {type(teacher_processing_class).__name__}, and the outputs of a "
+            f"{type(head).__name__} lie on tokens: those of the teacher would lie on others than the student's. "
+            "Tokenize the data with the teacher's tokenizer, train the student on that, and leave "
+            "`teacher_processing_class` out."
+        )
+
+
 def tokenizers(
-    processing_class: Any, teacher: Any, head: Head, may_download: bool
+    processing_class: Any, teacher: Any, head: Head, may_download: bool, teacher_processing_class: Any = None
 ) -> tuple[PreTrainedTokenizerBase | None, PreTrainedTokenizerBase | None]:
     """The student's tokenizer, and that in the folder or repository that a teacher which is a model came from.
 
     Args:
-        processing_class: what the Trainer was given; a tokenizer or not.
+        processing_class: what the Trainer was given; a tokenizer, a processor that has one, or neither.
         teacher: any teacher.
         head: the student's. Without its tokenizer, the teacher's is only looked for where tokens are the classes.
         may_download: whether to look beyond this machine.
+        teacher_processing_class: what the teacher reads by, if not by the student's. Its tokenizer only matters where
+            tokens are the classes.
     """
-    student = processing_class if isinstance(processing_class, PreTrainedTokenizerBase) else None
+    student = TEXT.reader_of(processing_class)
+    if teacher_processing_class is not None:
+        has_tokens_for_classes = head.is_language_model or isinstance(head, CTCHead)
+        return student, TEXT.reader_of(teacher_processing_class) if has_tokens_for_classes else None
     if not isinstance(teacher, OnlineTeacher) or (student is None and not head.is_language_model):
         return student, None
     name = teacher.model.name_or_path
@@ -153,6 +236,14 @@ def _num_tokens(tokenizer: PreTrainedTokenizerBase | None) -> int | None:
     return None if tokenizer is None else max(tokenizer.get_vocab().values()) + 1
 
 
+def _named_by_role(tokenizer: PreTrainedTokenizerBase | None) -> dict[str, int] | None:
+    """Token to id, where "<unk>" and "[UNK]" are one token."""
+    if tokenizer is None:
+        return None
+    roles = {token: role for role, token in tokenizer.special_tokens_map.items()}
+    return {roles.get(token, token): index for token, index in tokenizer.get_vocab().items()}
+
+
 def check_vocabularies(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> None:
     """Every token id of the student stands for the same string in both tokenizers.
 
@@ -171,8 +262,9 @@ def check_vocabularies(student: PreTrainedTokenizerBase, teacher: PreTrainedToke
     raise VocabularyMismatchError(
         f"student and teacher have {len(student_tokens)} and {len(teacher_tokens)} tokens, and {len(different)} token "
         f"ids stand for different strings (first: id {first} is {student_tokens.get(first)!r} for the student and "
-        f"{teacher_tokens.get(first)!r} for the teacher), so the teacher would read another text. Tokenize the data "
-        "with the teacher's tokenizer and train the student on that."
+        f"{teacher_tokens.get(first)!r} for the teacher), so the teacher would read another text. Pass the teacher's "
+        "tokenizer as `teacher_processing_class=`, to tokenize for it separately; where the outputs are themselves "
+        "tokens, tokenize the data with it and train the student on that."
     )
 
 

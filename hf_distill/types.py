@@ -11,6 +11,9 @@ from torch import Tensor
 Batch = Mapping[str, Any]
 """What a data collator returns: names to tensors."""
 
+TEACHER_PREFIX = "teacher_"
+"""Where a batch holds entries that begin so, the teacher reads these, under the names that follow the prefix."""
+
 
 class Unit(str, Enum):
     """What a term is counted in. The Trainer divides a term's sum by the number of its units in the whole batch."""
@@ -43,6 +46,8 @@ class Signals:
     boxes: Tensor | None = None
     """`(…, 4)`: a detector's boxes, as centre, width and height. There is one for each row of `logits`, whose last
     class is then "no object", or one for each C rows `(…, C, 2)`, each a yes or no to one class."""
+    encoder_states: Tensor | None = None
+    """`(B, S, H)`: what the encoder of an encoder–decoder made."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,10 @@ from hf_distill.heads.classification import (
     SingleLabelHead,
     TokenClassificationHead,
 )
+from hf_distill.heads.ctc import CTCHead
 from hf_distill.heads.detection import FocalObjectDetectionHead, ObjectDetectionHead
+from hf_distill.heads.dual_encoder import DualEncoderHead
+from hf_distill.heads.embeddings import EmbeddingHead
 from hf_distill.heads.language_models import CausalLMHead, MaskedLMHead
 from hf_distill.heads.question_answering import QuestionAnsweringHead
 from hf_distill.heads.resolve import head_of
@@ -18,7 +21,10 @@ from hf_distill.heads.seq2seq import Seq2SeqHead, SpeechSeq2SeqHead
 
 
 __all__ = [
+    "CTCHead",
     "CausalLMHead",
+    "DualEncoderHead",
+    "EmbeddingHead",
     "FocalObjectDetectionHead",
     "Head",
     "MaskedLMHead",

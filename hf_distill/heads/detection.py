@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForObjectDetection
 
-from hf_distill.heads.base import Head
+from hf_distill.heads.base import Head, one_per_row
 from hf_distill.types import Batch, Signals
 
 
@@ -41,11 +41,10 @@ class ObjectDetectionHead(Head):
         return self._queries(outputs, "logits")
 
     def mask(self, batch: Batch) -> Tensor:
-        pixels: Tensor = batch["pixel_values"]
-        return torch.ones(len(pixels), dtype=torch.bool, device=pixels.device)
+        return one_per_row(batch)
 
     def num_labels(self, batch: Batch) -> Tensor:
-        return torch.ones((), dtype=torch.long, device=batch["pixel_values"].device)
+        return torch.ones((), dtype=torch.long, device=self.mask(batch).device)
 
     def signals(self, outputs: Any, batch: Batch) -> Signals:
         return replace(super().signals(outputs, batch), boxes=self._queries(outputs, "pred_boxes"))

@@ -103,7 +103,7 @@ def matched_queries(costs: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Two of `(B, min(Q_student, Q_teacher))`, on the device of the costs.
     """
-    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]  # an optional dependency
+    from scipy.optimize import linear_sum_assignment  # an optional dependency
 
     largest = torch.finfo(costs.dtype).max
     finite = torch.nan_to_num(costs, nan=largest, posinf=largest, neginf=largest).cpu().numpy()

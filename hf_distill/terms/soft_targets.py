@@ -64,13 +64,15 @@ class SoftTargetTerm(Term):
             raise MissingTeacherError("The soft-target term compares with a teacher's logits, and got teacher=None.")
         divergence = self.divergence if student.is_distribution else logit_mse
         temperature = as_schedule(self.temperature)(progress)
-        if where.mask.device.type == "cpu":
-            ours, theirs = student.logits[where.mask], teacher.logits[where.mask]
+        ours, theirs, mask = student.logits, teacher.logits, where.mask
+        if mask.device.type != "cpu":  # picking the positions would wait for the device to count them
+            positions = ours.shape[:-1]
+            mask = mask.reshape(mask.shape + (1,) * (len(positions) - mask.ndim)).expand(positions)
+            values = divergence(ours, theirs, temperature=temperature, mask=mask)
+        elif mask.all():
             values = divergence(ours, theirs, temperature=temperature)
-        else:  # picking the positions would wait for the device to count them
-            positions = student.logits.shape[:-1]
-            mask = where.mask.reshape(where.mask.shape + (1,) * (len(positions) - where.mask.ndim)).expand(positions)
-            values = divergence(student.logits, teacher.logits, temperature=temperature, mask=mask)
+        else:
+            values = divergence(ours[mask], theirs[mask], temperature=temperature)
         return TermLoss(values.sum(), where.counts[self.unit])
 
     def log_values(self, progress: float) -> dict[str, float]:
