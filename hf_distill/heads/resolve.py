@@ -63,7 +63,7 @@ DUAL_ENCODERS = ("ClapModel", "VisionTextDualEncoderModel")
 REFUSALS = {
     "ForPreTraining": "its loss of pre-training averages over units of its own",
     "ForXVector": "its loss has a margin between speakers, whose unit was not verified",
-    "ObjectDetection": "its loss first matches boxes with labels",
+    "ObjectDetection": "its classes are texts of the batch",
     "ForSegmentation": "its loss first matches masks with labels",
     "InstanceSegmentation": "its loss first matches masks with labels",
     "UniversalSegmentation": "its loss first matches masks with labels",
