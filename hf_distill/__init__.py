@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hf_distill.students import share_encoder
     from hf_distill.teachers import OnlineTeacher, Teacher
     from hf_distill.terms import (
+        BoxTerm,
         DecoupledTerm,
         HardLabelTerm,
         IntraClassTerm,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from hf_distill.training_args import DistillationTrainingArguments
 
 __all__ = [
+    "BoxTerm",
     "Constant",
     "Cosine",
     "DataCollatorForRowSeededMasking",
@@ -97,6 +99,7 @@ _HOMES = {
     "students": ("share_encoder",),
     "teachers": ("OnlineTeacher", "Teacher"),
     "terms": (
+        "BoxTerm",
         "DecoupledTerm",
         "HardLabelTerm",
         "IntraClassTerm",

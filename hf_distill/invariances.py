@@ -2,15 +2,16 @@
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from accelerate.utils.operations import recursively_apply
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hf_distill.errors import ConfigurationError
+from hf_distill.heads import ObjectDetectionHead
 from hf_distill.heads.base import IGNORED_LABEL
 from hf_distill.teachers import OnlineTeacher
 from hf_distill.trial_batches import collated, leaving_no_trace, sampled_rows
@@ -23,6 +24,8 @@ TEMPERATURE_TOLERANCE = 0.2
 EXTRA_PADDING = 8
 BATCH_NORM = "batch normalisation takes its statistics over a micro-batch, so this cannot hold while it is trained"
 ROWS_COMPARED = "each row is compared with the others of its micro-batch, so this cannot hold"
+
+POOLED_LABELS = "a detector's own loss is divided by the objects of a micro-batch, so this cannot hold for its labels"
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,10 @@ class _Experiment:
             if isinstance(module, _BatchNorm):
                 module.train()
         self.parameters = [parameter for parameter in self.student.parameters() if parameter.requires_grad]
-        self.batch = {name: self._cast(value) for name, value in collated(trainer, rows).items()}
+        self.labels_are_pooled = isinstance(trainer.head, ObjectDetectionHead) and (
+            trainer.distillation_objective.requires.labels
+        )
+        self.batch = recursively_apply(self._cast, collated(trainer, rows), test_type=torch.is_tensor)
         self.trainer._resolve_head(self.batch)
         self.num_rows = len(next(value for value in self.batch.values() if isinstance(value, Tensor) and value.ndim))
         self.tolerance = TOLERANCES[self.dtype]
@@ -259,8 +265,8 @@ class _Experiment:
 
     def _compared(self, name: str, difference: float, reason: str = "") -> Invariance:
         held = difference <= self.tolerance
-        if not held and not reason and self.normalises:
-            reason = BATCH_NORM
+        if not held and not reason:
+            reason = BATCH_NORM if self.normalises else POOLED_LABELS if self.labels_are_pooled else ""
         if math.isnan(difference):
             reason = "the gradient is not finite"
         return Invariance(name, held, difference, self.tolerance, reason)
@@ -270,19 +276,17 @@ class _Experiment:
             torch.autograd.grad(loss, self.parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
         )
 
-    def _cast(self, value: Any) -> Any:
-        return value.to(self.dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+    def _cast(self, value: Tensor) -> Tensor:
+        return value.to(self.dtype) if value.is_floating_point() else value
 
     def _rows(self, indices: Tensor) -> dict[str, Any]:
-        return self._mapped(lambda value: value[indices.to(value.device)])
+        def picked(value: Any) -> Any:
+            if isinstance(value, Tensor) and value.ndim and len(value) == self.num_rows:
+                return value[indices.to(value.device)]
+            is_per_row = isinstance(value, list) and len(value) == self.num_rows
+            return [value[index] for index in indices.tolist()] if is_per_row else value
 
-    def _mapped(self, function: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-        return {
-            name: function(value)
-            if isinstance(value, Tensor) and value.ndim and len(value) == self.num_rows
-            else value
-            for name, value in self.batch.items()
-        }
+        return {name: picked(value) for name, value in self.batch.items()}
 
     def _padded(self, name: str, value: Any, width: int, extra: int) -> Any:
         is_per_token = isinstance(value, Tensor) and value.ndim == 2 and value.shape[1] == width

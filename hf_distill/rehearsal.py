@@ -11,6 +11,7 @@ from transformers.utils import logging
 
 from hf_distill import preflight
 from hf_distill.errors import ConfigurationError
+from hf_distill.heads import ObjectDetectionHead
 from hf_distill.heads.base import real_tokens
 from hf_distill.position_tables import has_position_table, max_positions
 from hf_distill.teacher_scores import TeacherScore, teacher_score
@@ -106,8 +107,8 @@ def preflight_report(trainer: Any) -> PreflightReport:
     rows of the evaluation data (of the training data, if there is none). Dropout is off. It is printed on the main
     process; what may be unwise is logged as a warning.
 
-    Where weights are sharded (FSDP, DeepSpeed, tensor, context or sequence parallelism), or the rows of a stream
-    cannot be read twice, nothing is measured, and the only warning says so.
+    Where weights are sharded (FSDP, DeepSpeed, tensor, context or sequence parallelism), a detector is trained by
+    several processes, or the rows of a stream cannot be read twice, nothing is measured, and the only warning says so.
 
     Raises:
         MissingInputError, ConfigurationError: if the batch lacks what the objective reads, or a row is longer than
@@ -194,7 +195,8 @@ def _warnings_of_inputs(batch: Batch, models: Mapping[str, nn.Module]) -> list[s
     differing = [
         (name, *sizes)
         for name in INPUT_SIZES
-        if len(set(sizes := [getattr(config, name, None) for config in expected.values()])) > 1 and None not in sizes
+        if None not in (sizes := [getattr(config, name, None) for config in expected.values()])
+        and sizes.count(sizes[0]) < len(sizes)  # sizes may be lists
     ]
     return [
         f"The student's configuration has {name}={own} and the teacher's {name}={other}, and both are given the same "
@@ -209,6 +211,8 @@ def _obstacle(trainer: Any) -> str | None:
         return "weights and gradients are sharded (FSDP or DeepSpeed)"
     if trainer.get_tp_size() * trainer.get_cp_size() * trainer.get_sp_size() > 1:
         return "the model or its sequences are split over processes"
+    if trainer.accelerator.num_processes > 1 and isinstance(trainer.head, ObjectDetectionHead):
+        return "a detector's own loss waits for the other processes"
     return None
 
 

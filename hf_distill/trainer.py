@@ -1,6 +1,7 @@
 """`Trainer`, with a teacher."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from hf_distill import preflight, rehearsal
 from hf_distill.errors import ConfigurationError, MissingTeacherError
 from hf_distill.evaluation import ExactEvaluation
 from hf_distill.heads import CausalLMHead, Head, head_of
-from hf_distill.heads.alignment import Alignment
 from hf_distill.objective import Objective
 from hf_distill.position_tables import max_positions
 from hf_distill.raw_columns import raw_columns
@@ -118,7 +118,7 @@ class DistillationTrainer(ExactEvaluation):
         self.distillation_objective = self._given_objective or hinton(self.args.temperature, self.args.alpha)
         self._signature_columns = None
         self._batch_checked = False
-        self._alignment = Alignment()
+        self._alignment = preflight.unnamed_alignment(self.head)
         terms = [weighted.term for weighted in self.distillation_objective.terms.values()]
         self._unit_of_term = torch.tensor([list(Unit).index(term.unit) for term in terms], device=self.args.device)
         self._log_window = torch.zeros(len(terms), device=self.args.device)
@@ -219,7 +219,7 @@ class DistillationTrainer(ExactEvaluation):
         student = self.head.signals(outputs, batch)
         if requires.labels and replaces_loss:
             total = self._replaced_label_loss(outputs, targets, where, num_items_in_batch)
-            student = Signals(student.logits, total, student.is_distribution)
+            student = replace(student, label_loss=total)
         if teacher is not None:
             student, teacher = self._alignment(student, teacher)
         return student, teacher, where, outputs

@@ -8,7 +8,14 @@ import torch
 from hf_distill import Linear, recipes
 from hf_distill.errors import ConfigurationError, MissingInputError
 from hf_distill.functional import inter_class_pearson_distance, non_target_class_kl, target_class_kl
-from hf_distill.terms import DecoupledTerm, HardLabelTerm, IntraClassTerm, SoftTargetTerm, UniversalLogitTerm
+from hf_distill.terms import (
+    BoxTerm,
+    DecoupledTerm,
+    HardLabelTerm,
+    IntraClassTerm,
+    SoftTargetTerm,
+    UniversalLogitTerm,
+)
 from hf_distill.types import Requirements
 from tests.gradients import GradientRecorder, relative_difference
 from tests.tiny_models import ALL_HEADS, PaddingCollator, model_for, rows_for
@@ -189,3 +196,14 @@ def test_dist_does_not_depend_on_padding(tmp_path, head):
     assert relative_difference(padded, whole) < 1e-6
     assert relative_difference(split, whole) > 1e-3
     assert all(math.isfinite(gradient.sum()) for gradient in split.values())
+
+
+def test_hungarian_matching():
+    objective = recipes.hungarian_matching(temperature=2.0, labels=0.5, classes=3.0, boxes=0.25)
+    assert {name: weighted.term for name, weighted in objective.terms.items()} == {
+        "labels": HardLabelTerm(),
+        "soft": SoftTargetTerm(2.0),
+        "boxes": BoxTerm(l1_weight=5.0, giou_weight=2.0),
+    }
+    assert objective.weights(progress=0.5) == {"labels": 0.5, "soft": 3.0, "boxes": 0.25}
+    assert set(recipes.hungarian_matching(labels=0).terms) == {"soft", "boxes"}

@@ -1,6 +1,7 @@
 """Pure tensor functions, unreduced: what terms are made of."""
 
 from hf_distill.functional.attention_maps import attention_kl, attention_mse
+from hf_distill.functional.boxes import generalized_iou
 from hf_distill.functional.contrastive import info_nce
 from hf_distill.functional.correlations import inter_class_pearson_distance, intra_class_pearson_distance
 from hf_distill.functional.decoupled import non_target_class_kl, target_class_kl
@@ -37,6 +38,7 @@ __all__ = [
     "forward_kl",
     "fsp_distance",
     "gaussian_nll",
+    "generalized_iou",
     "hidden_mse",
     "info_nce",
     "inter_class_pearson_distance",

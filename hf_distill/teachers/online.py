@@ -114,7 +114,8 @@ class OnlineTeacher(Teacher):
             rows = torch.arange(len(positions), device=positions.device)[:, None]
             return replace(signals, logits=signals.logits[rows, positions.clamp(min=0)])
         # An inference tensor cannot be kept for the backward pass of a term; its copy can.
-        return signals if self._is_sharded else replace(signals, logits=signals.logits.clone())
+        boxes = None if signals.boxes is None else signals.boxes.clone()
+        return signals if self._is_sharded else replace(signals, logits=signals.logits.clone(), boxes=boxes)
 
 
 def _as_read_by_teacher(batch: Batch, input_names: frozenset[str]) -> Batch:

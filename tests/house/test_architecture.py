@@ -25,7 +25,7 @@ ROOMS = {
     "errors": set(),
     "types": {"errors"},
     "functional": {"types", "errors"},
-    "heads": {"types", "errors"},
+    "heads": {"types", "errors", "functional"},
     "schedules": {"types", "errors"},
     "layer_maps": {"types", "errors"},
     "terms": {"types", "errors", "functional", "schedules", "layer_maps"},
