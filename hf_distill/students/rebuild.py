@@ -1,0 +1,77 @@
+"""A model of a changed configuration, filled with weights of the teacher."""
+
+import copy
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.initialization import no_init_weights
+
+from hf_distill.errors import UnsupportedModelError
+
+
+def tensors_of(model: PreTrainedModel) -> dict[str, Tensor]:
+    """All that is saved of a model, a tied tensor under each of its names."""
+    return dict(model.state_dict())
+
+
+def empty_model(model: PreTrainedModel, config: Any, device: str = "cpu") -> PreTrainedModel:
+    """A model of the same class with this configuration and no weights yet, its tied weights tied.
+
+    The random state stays as it was.
+    """
+    with torch.random.fork_rng(devices=[]), no_init_weights(), torch.device(device):
+        empty: PreTrainedModel = type(model)(copy.deepcopy(config))
+    empty.tie_weights()
+    return empty
+
+
+def rebuilt(model: PreTrainedModel, config: Any, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
+    """A model of the same class, built from a configuration and filled with copies of tensors.
+
+    It is built from the configuration as it reads after being saved and loaded, so that what is built here is what
+    `from_pretrained` will build. Tied weights stay tied; every tensor keeps the dtype of its source, and all lie on the
+    model's device. What is not saved, such as the frequencies of rotary positions, follows from the configuration. The
+    new model is in eval mode and trainable, as one that was just loaded.
+
+    Args:
+        model: gives the class, the device and the generation configuration.
+        config: of the new model.
+        tensors: one for each name in `tensors_of` the new model.
+
+    Raises:
+        UnsupportedModelError: if names or shapes are not those that the configuration asks for.
+    """
+    student = empty_model(model, reloaded(config, config))
+    targets = tensors_of(student)
+    faults = [f"nothing of the teacher's fits {name}" for name in sorted(targets.keys() - tensors.keys())]
+    faults += [f"the student has no place for {name}" for name in sorted(tensors.keys() - targets.keys())]
+    faults += [
+        f"{name} is {tuple(tensors[name].shape)} in the teacher and {tuple(targets[name].shape)} in the student"
+        for name in sorted(targets.keys() & tensors.keys())
+        if tensors[name].shape != targets[name].shape
+    ]
+    if faults:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} cannot be cut like this: {_shortened(faults)}. Its parts are not interchangeable; "
+            "keep the first layer if a layer is at fault, and undo changes made to the model after it was built."
+        )
+    for name, target in chain(student.named_parameters(), student.named_buffers()):
+        if name in tensors:
+            target.data = tensors[name].to(model.device, copy=True)
+    if model.can_generate():
+        student.generation_config = copy.deepcopy(model.generation_config)
+    return student.to(model.device).eval()
+
+
+def reloaded(config: Any, like: Any) -> Any:
+    """The configuration as it reads after being saved and loaded, with the attention implementation of another."""
+    saved = copy.deepcopy(config).to_dict()
+    return type(config).from_dict(saved, attn_implementation=like._attn_implementation)
+
+
+def _shortened(faults: list[str]) -> str:
+    return "; ".join(faults[:4]) + (f"; and {len(faults) - 4} more" if len(faults) > 4 else "")
