@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from hf_distill.errors import ConfigurationError, UnsupportedModelError
+from hf_distill.errors import UnsupportedModelError
 from hf_distill.students.layer_choice import LayerRule, chosen_layers, layer_faults
 from hf_distill.students.rebuild import rebuilt, tensors_of
 from hf_distill.students.stacks import Stack, with_layers
@@ -23,11 +23,13 @@ def kept_layers(
     stacks: Sequence[Stack],
     num_hidden_layers: int | Mapping[str, int] | None,
     layers: Layers | Mapping[str, Layers],
-) -> dict[str, tuple[int, ...]]:
-    """For each stack, by its name, the layers of the teacher that the student keeps.
+) -> tuple[dict[str, tuple[int, ...]], list[str]]:
+    """For each stack, by its name, the layers of the teacher that the student keeps, and what is impossible about it.
 
-    Raises:
-        ConfigurationError: if that is impossible, with every fault.
+    Args:
+        stacks: the teacher's.
+        num_hidden_layers: how many of each stack, or of those named; None keeps all.
+        layers: which of each stack, or of those named.
     """
     numbers = _of_each_stack(num_hidden_layers, stacks)
     choices = _of_each_stack(layers, stacks)
@@ -49,9 +51,7 @@ def kept_layers(
             kept[stack.name] = (
                 chosen_layers(choice, number, stack.size) if isinstance(choice, str) else tuple(choice)  # type: ignore[arg-type]
             )
-    if faults:
-        raise ConfigurationError("; ".join(faults) + ".")
-    return kept
+    return kept, faults
 
 
 def _of_each_stack(value: Any, stacks: Sequence[Stack]) -> dict[str, Any]:
@@ -136,7 +136,9 @@ def _unlike_layers(student: nn.Module, teacher: nn.Module, path: str, kept: Sequ
                 continue  # what only the first layer has is told by flags on the module that holds it
             for attribute, value in vars(module).items():
                 now = getattr(modules.get(name), attribute, None)
-                if _has_effect(attribute, value, now) and (value != now or _scales_by_index(attribute, value, place != layer)):
+                if _has_effect(attribute, value, now) and (
+                    value != now or _scales_by_index(attribute, value, place != layer)
+                ):
                     faults.append(f"layer {layer} has {attribute}={value}, and as layer {place} would have {now}")
     return faults
 

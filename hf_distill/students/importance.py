@@ -64,7 +64,8 @@ def taylor_scores(model: PreTrainedModel, kinds: Sequence[Slices], batches: Iter
     num_batches, modes = 0, {module: module.training for module in model.modules()}
     model.eval()
     try:
-        for num_batches, batch in enumerate(batches, 1):
+        for batch in batches:
+            num_batches += 1
             leaves = {name: weights[name].detach().requires_grad_() for name in names}
             with torch.enable_grad():
                 loss = _loss(model, leaves, batch)

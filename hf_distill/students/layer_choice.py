@@ -12,7 +12,7 @@ def chosen_layers(rule: LayerRule, num_kept: int, num_layers: int) -> tuple[int,
 
     | rule | keeps | 6 of 12 |
     |---|---|---|
-    | `uniform` | ⌊i · (N − 1) / (n − 1) + ½⌋ for i = 0 … n − 1: the first, the last, and evenly between | 0 2 4 7 9 11 |
+    | `uniform` | ⌊i · (N − 1) / (n − 1) + ½⌋, i = 0 … n − 1: first, last, and evenly between | 0 2 4 7 9 11 |
     | `alternate` | ⌊i · N / n⌋: every (N / n)-th from the first on | 0 2 4 6 8 10 |
     | `first` | the n nearest to the input | 0 1 2 3 4 5 |
     | `last` | the n nearest to the output | 6 7 8 9 10 11 |

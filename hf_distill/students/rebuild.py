@@ -33,9 +33,9 @@ def rebuilt(model: PreTrainedModel, config: Any, tensors: Mapping[str, Tensor]) 
     """A model of the same class, built from a configuration and filled with copies of tensors.
 
     It is built from the configuration as it reads after being saved and loaded, so that what is built here is what
-    `from_pretrained` will build. Tied weights stay tied; every tensor keeps the dtype of its source, and all lie on the
-    model's device. What is not saved, such as the frequencies of rotary positions, follows from the configuration. The
-    new model is in eval mode and trainable, as one that was just loaded.
+    `from_pretrained` will build. Tied weights stay tied; every tensor keeps the dtype of its source, and all lie on
+    the model's device. What is not saved, such as the frequencies of rotary positions, follows from the
+    configuration. The new model is in eval mode and trainable, as one that was just loaded.
 
     Args:
         model: gives the class, the device and the generation configuration.
@@ -56,15 +56,18 @@ def rebuilt(model: PreTrainedModel, config: Any, tensors: Mapping[str, Tensor]) 
     ]
     if faults:
         raise UnsupportedModelError(
-            f"{type(model).__name__} cannot be cut like this: {_shortened(faults)}. Its parts are not interchangeable; "
-            "keep the first layer if a layer is at fault, and undo changes made to the model after it was built."
+            f"{type(model).__name__} cannot be cut like this: {_shortened(faults)}. Its parts are not "
+            "interchangeable; keep the first layer if a layer is at fault, and undo changes made to the model after "
+            "it was built."
         )
     for name, target in chain(student.named_parameters(), student.named_buffers()):
         if name in tensors:
             target.data = tensors[name].to(model.device, copy=True)
     if model.can_generate():
         student.generation_config = copy.deepcopy(model.generation_config)
-    return student.to(model.device).eval()
+    student.to(device=model.device)
+    student.eval()
+    return student
 
 
 def reloaded(config: Any, like: Any) -> Any:

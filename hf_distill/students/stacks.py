@@ -92,7 +92,9 @@ def with_layers(config: Any, path: tuple[str, ...], field: str, kept: tuple[int,
 
 def _list_sizes(model: nn.Module) -> dict[str, int]:
     return {
-        name: len(module) for name, module in model.named_modules() if isinstance(module, (nn.ModuleList, nn.Sequential))
+        name: len(module)
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.ModuleList, nn.Sequential))
     }
 
 

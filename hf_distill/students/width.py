@@ -64,8 +64,8 @@ def narrower_widths(config: Any, family: Family, wanted: Mapping[str, int | None
     hidden, heads = asked.get("hidden_size", old.hidden_size), asked.get("num_attention_heads")
     if old.hidden_size != hidden == getattr(config, "embedding_size", None):
         faults.append(
-            f"hidden_size={hidden} is also the teacher's embedding_size, and the student would have no projection from "
-            "one to the other: take another size"
+            f"hidden_size={hidden} is also the teacher's embedding_size, and the student would have no projection "
+            "from one to the other: take another size"
         )
     if not family.has_head_size:
         head_size = old.hidden_size // old.num_attention_heads

@@ -23,29 +23,39 @@ class Family:
     neurons_out: str
     intermediate_field: str = "intermediate_size"
     has_head_size: bool = False
-    """Whether the configuration says how large a head is (`head_dim`); else it is hidden_size / num_attention_heads."""
+    """Whether the configuration has a `head_dim`; if not, a head is hidden_size / num_attention_heads large."""
 
 
 _BERT = Family(
-    *(f"attention.self.{name}" for name in ("query", "key", "value")),
+    queries="attention.self.query",
+    keys="attention.self.key",
+    values="attention.self.value",
     attention_output="attention.output.dense",
     neurons_in=("intermediate.dense",),
     neurons_out="output.dense",
 )
 _DISTILBERT = Family(
-    *(f"attention.{name}_lin" for name in "qkv"),
+    queries="attention.q_lin",
+    keys="attention.k_lin",
+    values="attention.v_lin",
     attention_output="attention.out_lin",
     neurons_in=("ffn.lin1",),
     neurons_out="ffn.lin2",
     intermediate_field="hidden_dim",
 )
 _VIT = Family(
-    *(f"attention.{name}_proj" for name in "qkvo"),
+    queries="attention.q_proj",
+    keys="attention.k_proj",
+    values="attention.v_proj",
+    attention_output="attention.o_proj",
     neurons_in=("mlp.fc1",),
     neurons_out="mlp.fc2",
 )
 _LLAMA = Family(
-    *(f"self_attn.{name}_proj" for name in "qkvo"),
+    queries="self_attn.q_proj",
+    keys="self_attn.k_proj",
+    values="self_attn.v_proj",
+    attention_output="self_attn.o_proj",
     neurons_in=("mlp.gate_proj", "mlp.up_proj"),
     neurons_out="mlp.down_proj",
     has_head_size=True,
@@ -115,7 +125,10 @@ def layers_of(model: PreTrainedModel) -> list[LayerUnits]:
         LayerUnits(
             (written(layer + family.queries, heads), read(layer + family.attention_output, heads)),
             (written(layer + family.keys, key_value_heads), written(layer + family.values, key_value_heads)),
-            (*(written(layer + name, neurons) for name in family.neurons_in), read(layer + family.neurons_out, neurons)),
+            (
+                *(written(layer + name, neurons) for name in family.neurons_in),
+                read(layer + family.neurons_out, neurons),
+            ),
         )
         for layer in (f"{stack.lists[0]}.{index}." for index in range(stack.size))
     ]

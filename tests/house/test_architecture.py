@@ -31,7 +31,7 @@ ROOMS = {
     "recipes": NOUNS | WHAT_TO_LEARN,
     "cache": {"types", "errors", "version"},
     "teachers": {"types", "errors", "heads", "cache"},
-    "students": {"types", "errors", "layer_maps"},
+    "students": NOUNS | {"layer_maps"},
     "models": set(),
     "preflight": SIGNALS | {"terms", "objective"},
     "trial_batches": {"types", "errors"},

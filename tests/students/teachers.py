@@ -52,7 +52,13 @@ def of(model_class: Any, config_class: Any, **config: Any) -> PreTrainedModel:
 
 def clip(layers: int) -> PreTrainedModel:
     sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "initializer_range": 0.3}
-    text = {**sizes, **SPECIAL_IDS, "vocab_size": VOCAB_SIZE, "num_hidden_layers": layers, "max_position_embeddings": 16}
+    text = {
+        **sizes,
+        **SPECIAL_IDS,
+        "vocab_size": VOCAB_SIZE,
+        "num_hidden_layers": layers,
+        "max_position_embeddings": 16,
+    }
     vision = {**sizes, "num_hidden_layers": layers + 2, "image_size": 8, "patch_size": 4}
     return of(CLIPModel, CLIPConfig, text_config=text, vision_config=vision, projection_dim=8)
 
@@ -82,7 +88,13 @@ TEACHERS: dict[str, Callable[[int], PreTrainedModel]] = {
         RobertaForSequenceClassification, RobertaConfig, **ENCODER, **SPECIAL_IDS, num_hidden_layers=layers
     ),
     "distilbert": lambda layers: of(
-        DistilBertForMaskedLM, DistilBertConfig, vocab_size=VOCAB_SIZE, dim=16, n_heads=2, hidden_dim=24, n_layers=layers
+        DistilBertForMaskedLM,
+        DistilBertConfig,
+        vocab_size=VOCAB_SIZE,
+        dim=16,
+        n_heads=2,
+        hidden_dim=24,
+        n_layers=layers,
     ),
     "electra": lambda layers: of(
         ElectraForSequenceClassification, ElectraConfig, **ENCODER, embedding_size=8, num_hidden_layers=layers
@@ -111,7 +123,9 @@ TEACHERS: dict[str, Callable[[int], PreTrainedModel]] = {
     ).eval(),
     "whisper": lambda layers: tiny_models.whisper(layers).eval(),
     "clip": clip,
-    "xlm": lambda layers: of(XLMWithLMHeadModel, XLMConfig, vocab_size=VOCAB_SIZE, emb_dim=16, n_heads=2, n_layers=layers),
+    "xlm": lambda layers: of(
+        XLMWithLMHeadModel, XLMConfig, vocab_size=VOCAB_SIZE, emb_dim=16, n_heads=2, n_layers=layers
+    ),
 }
 
 

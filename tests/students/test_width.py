@@ -40,7 +40,13 @@ NARROW = {
         ElectraForSequenceClassification, ElectraConfig, **ENCODER, embedding_size=16, num_hidden_layers=2
     ),
     "distilbert": lambda: of(
-        DistilBertForSequenceClassification, DistilBertConfig, vocab_size=40, dim=16, n_heads=2, hidden_dim=24, n_layers=2
+        DistilBertForSequenceClassification,
+        DistilBertConfig,
+        vocab_size=40,
+        dim=16,
+        n_heads=2,
+        hidden_dim=24,
+        n_layers=2,
     ),
     "vit": lambda: tiny_models.vision(ViTForImageClassification, ViTConfig, 2, num_labels=3, image_size=8).eval(),
     "llama": lambda: teachers.llama(2),
@@ -89,7 +95,10 @@ def test_shadows_go_without_a_trace(name):
 
 def weight_that_reads_neurons(model, layer):
     """The only one of a layer that turns 24 neurons into 16 hidden units."""
-    hidden, neurons = model.config.hidden_size, model.config.to_dict().get("hidden_dim") or model.config.intermediate_size
+    hidden, neurons = (
+        model.config.hidden_size,
+        model.config.to_dict().get("hidden_dim") or model.config.intermediate_size,
+    )
     return [parameter for parameter in model.parameters() if parameter.shape == (hidden, neurons)][layer]
 
 
@@ -140,7 +149,7 @@ def test_heads_that_say_nothing_are_the_first_to_go(silenced, by):
 def test_a_narrow_student_is_saved_and_loaded(name, tmp_path):
     teacher = NARROW[name]()
     extra = {"num_key_value_heads": 1} if hasattr(teacher.config, "num_key_value_heads") else {}
-    sizes = {"hidden_size": 8, "num_attention_heads": 1} if "electra" != name else {}
+    sizes = {"hidden_size": 8, "num_attention_heads": 1} if name != "electra" else {}
     student = student_from_teacher(teacher, num_hidden_layers=1, intermediate_size=9, **sizes, **extra)
     assert all(getattr(student.config, name) == size for name, size in {**sizes, **extra}.items())
     student.save_pretrained(tmp_path)
