@@ -103,4 +103,5 @@ def _without_mean(size: int) -> Tensor:
                 [0.7071]], dtype=torch.float64)
     """
     with_mean = torch.cat([torch.ones(size, 1), torch.eye(size)[:, 1:]], 1).double()
-    return torch.linalg.qr(with_mean).Q[:, 1:]
+    orthonormal: Tensor = torch.linalg.qr(with_mean).Q
+    return orthonormal[:, 1:]

@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
@@ -65,7 +65,7 @@ def rebuilt(model: PreTrainedModel, config: Any, tensors: Mapping[str, Tensor]) 
             target.data = tensors[name].to(model.device, copy=True)
     if model.can_generate():
         student.generation_config = copy.deepcopy(model.generation_config)
-    student.to(device=model.device)
+    nn.Module.to(student, model.device)
     student.eval()
     return student
 

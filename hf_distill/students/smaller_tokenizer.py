@@ -33,6 +33,7 @@ def needed_tokens(tokenizer: PreTrainedTokenizerBase, corpus: Iterable[str | int
     """
     spec = _spec(tokenizer)
     needed = {*tokenizer.added_tokens_decoder, *tokenizer.all_special_ids, *tokenizer("")["input_ids"]}
+    needed.add(_tokens(spec["model"]).get(spec["model"].get("unk_token")))
     entries = iter(corpus)
     while chunk := list(islice(entries, TEXTS_AT_ONCE)):
         texts = [entry for entry in chunk if isinstance(entry, str)]
@@ -41,7 +42,7 @@ def needed_tokens(tokenizer: PreTrainedTokenizerBase, corpus: Iterable[str | int
             needed.update(map(int, row))
         if spec["model"]["type"] == "WordPiece":
             needed |= _found_before_giving_up(tokenizer, spec["model"], texts)
-    needed.discard(None)  # a special token that has no id
+    needed.discard(None)  # of a special token that is none of the vocabulary
     if spec["model"]["type"] == "BPE":
         needed |= _merged_from(spec, needed) | _bytes(spec)
     if spec["model"]["type"] == "Unigram":
@@ -89,8 +90,9 @@ def smaller_tokenizer(tokenizer: PreTrainedTokenizerBase, kept: Sequence[int]) -
     if loaded.get_vocab() != expected:
         raise UnsupportedModelError(
             f"{type(tokenizer).__name__} numbers its tokens otherwise once it is saved and loaded, {len(expected)} of "
-            f"{len(tokenizer)} tokens being kept, so their ids would not fit the model. A token id of the model's "
-            "configuration that the tokenizer does not know is a common reason: add that token to the tokenizer."
+            f"{len(tokenizer)} tokens being kept, so their ids would not fit the model. Added tokens that are "
+            "numbered before others, or ids that stand for no token, are a common reason: build the tokenizer with a "
+            "token for every id, added ones last."
         )
     return loaded
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import (
     AlbertConfig,
     AlbertForMaskedLM,
+    BertConfig,
     BertForMaskedLM,
     CLIPConfig,
     CLIPModel,
@@ -129,6 +130,11 @@ TEACHERS: dict[str, Callable[[int], PreTrainedModel]] = {
 }
 
 
+def masked_bert(vocab_size: int, layers: int = 1, **config: Any) -> PreTrainedModel:
+    sizes = {**ENCODER, "vocab_size": vocab_size, "num_hidden_layers": layers}
+    return of(BertForMaskedLM, BertConfig, **sizes, **config)
+
+
 def albert(layers: int) -> PreTrainedModel:
     return of(AlbertForMaskedLM, AlbertConfig, **ENCODER, embedding_size=8, num_hidden_layers=layers)
 
@@ -170,3 +176,11 @@ def outputs_of(model: PreTrainedModel, inputs: dict[str, Tensor]) -> dict[str, T
             if isinstance(tensor, Tensor):
                 found[f"{name}.{index}"] = tensor
     return found
+
+
+def tied_names(model: PreTrainedModel) -> list[list[str]]:
+    """The groups of names that stand for one parameter."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return sorted(sorted(group) for group in names.values() if len(group) > 1)

@@ -13,7 +13,7 @@ from hf_distill.students import student_from_teacher
 from hf_distill.students.depth import kept_layers
 from hf_distill.students.stacks import Stack, stacks_of
 from tests.students import teachers
-from tests.students.teachers import TEACHERS, inputs_of, outputs_of
+from tests.students.teachers import TEACHERS, inputs_of, outputs_of, tied_names
 
 
 @pytest.fixture(params=TEACHERS)
@@ -25,14 +25,6 @@ def halved(teacher):
     return student_from_teacher(
         teacher, num_hidden_layers={stack.name: stack.size // 2 for stack in stacks_of(teacher)}
     )
-
-
-def tied(model):
-    """The sets of names that stand for one parameter."""
-    names = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), set()).add(name)
-    return sorted(sorted(group) for group in names.values() if len(group) > 1)
 
 
 def test_a_whole_copy_says_exactly_what_the_teacher_says(teacher):
@@ -95,7 +87,7 @@ def test_all_that_is_no_layer_is_the_teachers(teacher):
     )
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert tied(student) == [group for group in tied(teacher) if not group[0].startswith(inside)]
+    assert tied_names(student) == [group for group in tied_names(teacher) if not group[0].startswith(inside)]
 
 
 def test_the_teacher_and_the_random_state_stay_as_they_were(teacher):
