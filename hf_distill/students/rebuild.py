@@ -22,9 +22,17 @@ def empty_model(model: PreTrainedModel, config: Any, device: str = "cpu") -> Pre
     """A model of the same class with this configuration and no weights yet, its tied weights tied.
 
     The random state stays as it was.
+
+    Raises:
+        UnsupportedModelError: if the architecture cannot be built from this configuration.
     """
-    with torch.random.fork_rng(devices=[]), no_init_weights(), torch.device(device):
-        empty: PreTrainedModel = type(model)(copy.deepcopy(config))
+    try:
+        with torch.random.fork_rng(devices=[]), no_init_weights(), torch.device(device):
+            empty: PreTrainedModel = type(model)(copy.deepcopy(config))
+    except Exception as error:  # each architecture checks in its own way
+        raise UnsupportedModelError(
+            f"{type(model).__name__} cannot be built from the configuration of this student: {error}"
+        ) from error
     empty.tie_weights()
     return empty
 
@@ -45,7 +53,7 @@ def rebuilt(model: PreTrainedModel, config: Any, tensors: Mapping[str, Tensor]) 
     Raises:
         UnsupportedModelError: if names or shapes are not those that the configuration asks for.
     """
-    student = empty_model(model, reloaded(config, config))
+    student = empty_model(model, _reloaded(config))
     targets = tensors_of(student)
     faults = [f"nothing of the teacher's fits {name}" for name in sorted(targets.keys() - tensors.keys())]
     faults += [f"the student has no place for {name}" for name in sorted(tensors.keys() - targets.keys())]
@@ -70,10 +78,15 @@ def rebuilt(model: PreTrainedModel, config: Any, tensors: Mapping[str, Tensor]) 
     return student
 
 
-def reloaded(config: Any, like: Any) -> Any:
-    """The configuration as it reads after being saved and loaded, with the attention implementation of another."""
+def _reloaded(config: Any) -> Any:
+    """The configuration as it reads after being saved and loaded; the attention implementation stays."""
     saved = copy.deepcopy(config).to_dict()
-    return type(config).from_dict(saved, attn_implementation=like._attn_implementation)
+    try:
+        return type(config).from_dict(saved, attn_implementation=config._attn_implementation)
+    except Exception as error:  # each architecture checks in its own way
+        raise UnsupportedModelError(
+            f"the {type(config).__name__} of this student cannot be saved and loaded: {error}"
+        ) from error
 
 
 def _shortened(faults: list[str]) -> str:

@@ -14,6 +14,8 @@ from transformers import (
     CLIPModel,
     DebertaV2Config,
     DebertaV2ForSequenceClassification,
+    Dinov2Config,
+    Dinov2ForImageClassification,
     DistilBertConfig,
     DistilBertForMaskedLM,
     ElectraConfig,
@@ -22,11 +24,15 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    LongformerConfig,
+    LongformerForMaskedLM,
     ModernBertConfig,
     ModernBertForMaskedLM,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
     RobertaConfig,
     RobertaForSequenceClassification,
     T5Config,
@@ -124,6 +130,32 @@ TEACHERS: dict[str, Callable[[int], PreTrainedModel]] = {
     ).eval(),
     "whisper": lambda layers: tiny_models.whisper(layers).eval(),
     "clip": clip,
+    "longformer": lambda layers: of(
+        LongformerForMaskedLM,
+        LongformerConfig,
+        **ENCODER,
+        num_hidden_layers=layers,
+        attention_window=[4, 4, 8, 8][:layers],
+    ),
+    "qwen2_moe": lambda layers: of(
+        Qwen2MoeForCausalLM,
+        Qwen2MoeConfig,
+        **{**ENCODER, **SPECIAL_IDS, "num_key_value_heads": 1, "num_experts": 3, "num_experts_per_tok": 2},
+        num_hidden_layers=layers,
+        moe_intermediate_size=8,
+        shared_expert_intermediate_size=8,
+        mlp_only_layers=[layers - 1],
+    ),
+    "dinov2": lambda layers: of(
+        Dinov2ForImageClassification,
+        Dinov2Config,
+        hidden_size=16,
+        num_attention_heads=2,
+        num_hidden_layers=layers,
+        image_size=8,
+        patch_size=4,
+        num_labels=3,
+    ),
     "xlm": lambda layers: of(
         XLMWithLMHeadModel, XLMConfig, vocab_size=VOCAB_SIZE, emb_dim=16, n_heads=2, n_layers=layers
     ),
@@ -157,6 +189,7 @@ def inputs_of(model: PreTrainedModel) -> dict[str, Tensor]:
     written = {"decoder_input_ids": ids[:, :5]}
     by_type = {
         "vit": images,
+        "dinov2": images,
         "clip": texts | images,
         "whisper": sounds | written,
         "t5": texts | written,
@@ -167,7 +200,7 @@ def inputs_of(model: PreTrainedModel) -> dict[str, Tensor]:
 
 def outputs_of(model: PreTrainedModel, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """Every tensor that the model says, hidden states included."""
-    keep_no_cache = {} if model.config.model_type in ("vit", "clip") else {"use_cache": False}
+    keep_no_cache = {} if model.config.model_type in ("vit", "dinov2", "clip", "longformer") else {"use_cache": False}
     with torch.no_grad():
         outputs = model(**inputs, output_hidden_states=True, **keep_no_cache)
     found = {}

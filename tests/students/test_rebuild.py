@@ -1,5 +1,7 @@
 """A model built anew from a configuration and tensors."""
 
+import copy
+
 import pytest
 import torch
 from transformers import LlamaForCausalLM
@@ -15,32 +17,32 @@ def test_dtypes_and_attention_are_the_teachers(tmp_path):
     teacher = teachers.llama(2).to(torch.bfloat16)
     teacher.model.norm.to(torch.float32)
     teacher.set_attn_implementation("eager")
-    copy = rebuilt(teacher, teacher.config, tensors_of(teacher))
-    assert {name: tensor.dtype for name, tensor in copy.named_parameters()} == {
+    made = rebuilt(teacher, teacher.config, tensors_of(teacher))
+    assert {name: tensor.dtype for name, tensor in made.named_parameters()} == {
         name: tensor.dtype for name, tensor in teacher.named_parameters()
     }
-    assert copy.config._attn_implementation == "eager"
+    assert made.config._attn_implementation == "eager"
 
 
 def test_half_precision_survives_saving(tmp_path):
     teacher = teachers.llama(2)
     teacher.save_pretrained(tmp_path / "teacher")
     teacher = LlamaForCausalLM.from_pretrained(tmp_path / "teacher", dtype=torch.bfloat16)
-    copy = rebuilt(teacher, teacher.config, tensors_of(teacher))
-    copy.save_pretrained(tmp_path / "copy")
+    made = rebuilt(teacher, teacher.config, tensors_of(teacher))
+    made.save_pretrained(tmp_path / "copy")
     loaded = LlamaForCausalLM.from_pretrained(tmp_path / "copy")
     inputs = inputs_of(teacher)
     assert loaded.dtype == torch.bfloat16
-    said = [outputs_of(model, inputs)["logits.0"] for model in (copy, loaded, teacher)]
+    said = [outputs_of(model, inputs)["logits.0"] for model in (made, loaded, teacher)]
     assert torch.equal(said[0], said[1])
     assert torch.equal(said[0], said[2])
 
 
 def test_a_frozen_teacher_in_training_gives_a_student_that_can_be_trained():
     teacher = tiny_models.bert().train().requires_grad_(False)
-    copy = rebuilt(teacher, teacher.config, tensors_of(teacher))
-    assert not copy.training
-    assert all(parameter.requires_grad for parameter in copy.parameters())
+    made = rebuilt(teacher, teacher.config, tensors_of(teacher))
+    assert not made.training
+    assert all(parameter.requires_grad for parameter in made.parameters())
     assert teacher.training
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
 
@@ -48,9 +50,9 @@ def test_a_frozen_teacher_in_training_gives_a_student_that_can_be_trained():
 def test_the_way_it_generates_is_the_teachers():
     teacher = teachers.llama(1)
     teacher.generation_config.max_new_tokens = 3
-    copy = rebuilt(teacher, teacher.config, tensors_of(teacher))
-    assert copy.generation_config.max_new_tokens == 3
-    assert copy.generation_config is not teacher.generation_config
+    made = rebuilt(teacher, teacher.config, tensors_of(teacher))
+    assert made.generation_config.max_new_tokens == 3
+    assert made.generation_config is not teacher.generation_config
 
 
 def test_what_does_not_fit_is_refused():
@@ -66,6 +68,19 @@ def test_what_does_not_fit_is_refused():
         rebuilt(teacher, teacher.config, tensors)
     with pytest.raises(UnsupportedModelError, match=r"; and \d+ more\. "):
         rebuilt(teacher, TEACHERS["bert"](1).config, tensors)
+
+
+def test_a_configuration_that_builds_no_model_is_refused():
+    teacher = TEACHERS["bert"](1)
+    config = copy.deepcopy(teacher.config)
+    config.num_attention_heads = 3
+    with pytest.raises(UnsupportedModelError, match=r"BertForMaskedLM cannot be built .* hidden size \(16\)"):
+        empty_model(teacher, config)
+    teacher = teachers.llama(1)
+    config = copy.deepcopy(teacher.config)
+    config.num_attention_heads = 3
+    with pytest.raises(UnsupportedModelError, match=r"LlamaConfig of this student cannot be saved"):
+        rebuilt(teacher, config, tensors_of(teacher))
 
 
 def test_an_empty_model_takes_no_memory_and_no_luck():

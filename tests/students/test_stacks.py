@@ -2,7 +2,7 @@
 
 import pytest
 from torch import nn
-from transformers import Dinov2Config, Dinov2Model, SwinConfig, SwinModel
+from transformers import Dinov2Config, LEDConfig, Llama4TextConfig, Qwen2MoeConfig, SwinConfig, SwinModel
 
 from hf_distill.errors import UnsupportedModelError
 from hf_distill.students.stacks import Stack, stacks_of, with_layers
@@ -73,7 +73,25 @@ def test_layers_that_no_number_counts_are_refused():
         stacks_of(SwinModel(SwinConfig(**sizes)))
 
 
-def test_a_backbone():
-    model = Dinov2Model(Dinov2Config(hidden_size=16, num_attention_heads=2, num_hidden_layers=3, image_size=28))
-    (stack,) = stacks_of(model)
-    assert (stack.field, stack.size) == ("num_hidden_layers", 3)
+def test_numbers_of_layers_go_with_them():
+    """Llama 4 names the layers with experts, and says of each layer whether it has rotary positions."""
+    names = {"moe_layers": [0, 1, 2, 3], "no_rope_layers": [1, 1, 1, 0]}
+    config = Llama4TextConfig(num_hidden_layers=4, layer_types=["full_attention"] * 4, **names)
+    shorter = with_layers(config, (), "num_hidden_layers", (0, 3))
+    assert (shorter.moe_layers, shorter.no_rope_layers) == ([0, 1], [1, 0])
+    mixed = Qwen2MoeConfig(num_hidden_layers=4, mlp_only_layers=[0, 2, 3])
+    assert with_layers(mixed, (), "num_hidden_layers", (1, 2)).mlp_only_layers == [1]
+
+
+def test_lists_of_the_encoder_are_not_the_decoders():
+    config = LEDConfig(encoder_layers=4, decoder_layers=4, attention_window=[2, 4, 6, 8])
+    assert with_layers(config, (), "decoder_layers", (0, 3)).attention_window == [2, 4, 6, 8]
+    assert with_layers(config, (), "encoder_layers", (0, 3)).attention_window == [2, 8]
+
+
+def test_a_backbone_hands_out_the_same_layers():
+    config = Dinov2Config(num_hidden_layers=4, out_indices=[0, 2, 4])
+    shorter = with_layers(config, (), "num_hidden_layers", (1, 2))
+    assert (shorter.stage_names, shorter.out_indices) == (["stem", "stage1", "stage2"], [0, 1, 2])
+    with pytest.raises(UnsupportedModelError, match=r"out_indices=\[0, 2, 4\], and the layers \[1\] .* \[0, 3\]"):
+        with_layers(config, (), "num_hidden_layers", (0, 3))
