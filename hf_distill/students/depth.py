@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hf_distill.errors import UnsupportedModelError
+from hf_distill.students.configurations import with_layers
 from hf_distill.students.layer_choice import LayerRule, chosen_layers, layer_faults
 from hf_distill.students.rebuild import rebuilt, tensors_of
-from hf_distill.students.stacks import Stack, with_layers
+from hf_distill.students.stacks import Stack
 
 
 Layers = LayerRule | Sequence[int]
@@ -84,6 +85,7 @@ def with_kept_layers(
         for name in stack.lists:
             tensors = _with_layers_of(name, tensors, kept[stack.name])
     student = rebuilt(model, config, tensors)
+    _keep_alignment_heads(student, kept)
     faults = [
         fault
         for stack in stacks
@@ -96,6 +98,15 @@ def with_kept_layers(
             "does depends on where it stands; choose layers that keep their kind."
         )
     return student
+
+
+def _keep_alignment_heads(student: PreTrainedModel, kept: Mapping[str, Sequence[int]]) -> None:
+    """Whisper's heads that tell when a word was said, each a layer of the decoder and a head of it."""
+    config: Any = student.generation_config if student.can_generate() else None
+    heads = getattr(config, "alignment_heads", None)
+    if heads and "decoder" in kept:
+        layers = list(kept["decoder"])
+        config.alignment_heads = [[layers.index(layer), head] for layer, head in heads if layer in layers]
 
 
 def _with_layers_of(path: str, tensors: Mapping[str, Tensor], kept: Sequence[int]) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from hf_distill.errors import UnsupportedModelError
+from hf_distill.students.configurations import reloaded
 
 
 def tensors_of(model: PreTrainedModel) -> dict[str, Tensor]:
@@ -53,7 +54,7 @@ def rebuilt(model: PreTrainedModel, config: Any, tensors: Mapping[str, Tensor]) 
     Raises:
         UnsupportedModelError: if names or shapes are not those that the configuration asks for.
     """
-    student = empty_model(model, _reloaded(config))
+    student = empty_model(model, reloaded(config))
     targets = tensors_of(student)
     faults = [f"nothing of the teacher's fits {name}" for name in sorted(targets.keys() - tensors.keys())]
     faults += [f"the student has no place for {name}" for name in sorted(tensors.keys() - targets.keys())]
@@ -62,6 +63,7 @@ def rebuilt(model: PreTrainedModel, config: Any, tensors: Mapping[str, Tensor]) 
         for name in sorted(targets.keys() & tensors.keys())
         if tensors[name].shape != targets[name].shape
     ]
+    faults = faults or _untied(student, tensors)
     if faults:
         raise UnsupportedModelError(
             f"{type(model).__name__} cannot be cut like this: {_shortened(faults)}. Its parts are not "
@@ -78,15 +80,15 @@ def rebuilt(model: PreTrainedModel, config: Any, tensors: Mapping[str, Tensor]) 
     return student
 
 
-def _reloaded(config: Any) -> Any:
-    """The configuration as it reads after being saved and loaded; the attention implementation stays."""
-    saved = copy.deepcopy(config).to_dict()
-    try:
-        return type(config).from_dict(saved, attn_implementation=config._attn_implementation)
-    except Exception as error:  # each architecture checks in its own way
-        raise UnsupportedModelError(
-            f"the {type(config).__name__} of this student cannot be saved and loaded: {error}"
-        ) from error
+def _untied(student: PreTrainedModel, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Where one parameter of the student would have to be two."""
+    first_names: dict[int, str] = {}
+    faults = []
+    for name, parameter in student.named_parameters(remove_duplicate=False):
+        first = first_names.setdefault(id(parameter), name)
+        if first != name and not torch.equal(tensors[first], tensors[name]):
+            faults.append(f"{first} and {name} are tied by the configuration, but not equal in the teacher")
+    return faults
 
 
 def _shortened(faults: list[str]) -> str:

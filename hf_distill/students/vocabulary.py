@@ -9,9 +9,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_distill.errors import ConfigurationError
+from hf_distill.students.configurations import sub_configs
 from hf_distill.students.rebuild import empty_model, rebuilt, tensors_of
 from hf_distill.students.smaller_tokenizer import needed_tokens, smaller_tokenizer, tokenizer_faults
-from hf_distill.students.stacks import sub_configs
 
 
 Vocabulary = Iterable[str | int | Sequence[int]]

@@ -162,6 +162,14 @@ def test_encoder_and_decoder_are_cut_apart():
     assert (len(student.model.encoder.layers), len(student.model.decoder.layers)) == (3, 2)
 
 
+def test_heads_that_align_words_with_sound_are_numbered_anew():
+    teacher = TEACHERS["whisper"](4)
+    teacher.generation_config.alignment_heads = [[1, 0], [2, 1], [3, 1]]
+    student = student_from_teacher(teacher, num_hidden_layers={"decoder": 2})
+    assert student.generation_config.alignment_heads == [[1, 1]]
+    assert teacher.generation_config.alignment_heads == [[1, 0], [2, 1], [3, 1]]
+
+
 def test_a_layer_that_only_fits_elsewhere_is_refused():
     with pytest.raises(
         UnsupportedModelError, match=r"no place for model\.layers\.0\.attn_norm\.weight.*keep the first"

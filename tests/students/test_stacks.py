@@ -2,10 +2,10 @@
 
 import pytest
 from torch import nn
-from transformers import Dinov2Config, LEDConfig, Llama4TextConfig, Qwen2MoeConfig, SwinConfig, SwinModel
+from transformers import SwinConfig, SwinModel
 
 from hf_distill.errors import UnsupportedModelError
-from hf_distill.students.stacks import Stack, stacks_of, with_layers
+from hf_distill.students.stacks import Stack, stacks_of
 from tests.students import teachers
 from tests.students.teachers import TEACHERS
 
@@ -58,40 +58,7 @@ def test_a_stack_of_one_layer_is_a_stack():
     assert [stack.size for stack in stacks_of(teachers.t5(1))] == [1, 1]
 
 
-def test_what_is_said_of_each_layer_goes_with_it():
-    config = teachers.modernbert(4).config
-    shorter = with_layers(config, (), "num_hidden_layers", (0, 3))
-    assert (shorter.num_hidden_layers, shorter.layer_types) == (2, ["full_attention", "full_attention"])
-    assert config.num_hidden_layers == len(config.layer_types) == 4
-    clip = with_layers(TEACHERS["clip"](3).config, ("vision_config",), "num_hidden_layers", (0, 4))
-    assert (clip.text_config.num_hidden_layers, clip.vision_config.num_hidden_layers) == (3, 2)
-
-
 def test_layers_that_no_number_counts_are_refused():
     sizes = {"image_size": 8, "patch_size": 2, "embed_dim": 8, "depths": [2, 2], "num_heads": [1, 2], "window_size": 2}
     with pytest.raises(UnsupportedModelError, match=r"SwinModel has no list of layers .* \(Swin\), train a smaller"):
         stacks_of(SwinModel(SwinConfig(**sizes)))
-
-
-def test_numbers_of_layers_go_with_them():
-    """Llama 4 names the layers with experts, and says of each layer whether it has rotary positions."""
-    names = {"moe_layers": [0, 1, 2, 3], "no_rope_layers": [1, 1, 1, 0]}
-    config = Llama4TextConfig(num_hidden_layers=4, layer_types=["full_attention"] * 4, **names)
-    shorter = with_layers(config, (), "num_hidden_layers", (0, 3))
-    assert (shorter.moe_layers, shorter.no_rope_layers) == ([0, 1], [1, 0])
-    mixed = Qwen2MoeConfig(num_hidden_layers=4, mlp_only_layers=[0, 2, 3])
-    assert with_layers(mixed, (), "num_hidden_layers", (1, 2)).mlp_only_layers == [1]
-
-
-def test_lists_of_the_encoder_are_not_the_decoders():
-    config = LEDConfig(encoder_layers=4, decoder_layers=4, attention_window=[2, 4, 6, 8])
-    assert with_layers(config, (), "decoder_layers", (0, 3)).attention_window == [2, 4, 6, 8]
-    assert with_layers(config, (), "encoder_layers", (0, 3)).attention_window == [2, 8]
-
-
-def test_a_backbone_hands_out_the_same_layers():
-    config = Dinov2Config(num_hidden_layers=4, out_indices=[0, 2, 4])
-    shorter = with_layers(config, (), "num_hidden_layers", (1, 2))
-    assert (shorter.stage_names, shorter.out_indices) == (["stem", "stage1", "stage2"], [0, 1, 2])
-    with pytest.raises(UnsupportedModelError, match=r"out_indices=\[0, 2, 4\], and the layers \[1\] .* \[0, 3\]"):
-        with_layers(config, (), "num_hidden_layers", (0, 3))
