@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import BigBirdConfig, BigBirdModel, GPT2Config, GPT2LMHeadModel, GPTNeoConfig, GPTNeoModel
 
 from hf_distill.errors import UnsupportedModelError
 from hf_distill.students import student_from_teacher
@@ -175,6 +175,23 @@ def test_a_layer_that_only_fits_elsewhere_is_refused():
         UnsupportedModelError, match=r"no place for model\.layers\.0\.attn_norm\.weight.*keep the first"
     ):
         student_from_teacher(teachers.modernbert(4), layers=[1, 2])
+
+
+def test_a_layer_with_another_flag_in_its_new_place_is_refused():
+    """Each layer of BigBird has random attention of its own, drawn from its number."""
+    teacher = teachers.of(BigBirdModel, BigBirdConfig, **teachers.ENCODER, num_hidden_layers=4)
+    with pytest.raises(UnsupportedModelError, match=r"layer 3 has seed=3, and as layer 1 would have 1"):
+        student_from_teacher(teacher, layers=[0, 3])
+    assert student_from_teacher(teacher, layers=[0, 1]).config.num_hidden_layers == 2
+
+
+def test_a_pattern_of_layers_becomes_a_list_of_them(tmp_path):
+    """GPT-Neo says in a pattern, and layer by layer, which of them see all tokens."""
+    sizes = {"vocab_size": 40, "hidden_size": 16, "num_heads": 2, "num_layers": 4}
+    teacher = teachers.of(GPTNeoModel, GPTNeoConfig, **sizes, attention_types=[[["global", "local"], 2]])
+    student_from_teacher(teacher, layers=[0, 2]).save_pretrained(tmp_path)
+    loaded = GPTNeoModel.from_pretrained(tmp_path)
+    assert [layer.attn.attention_type for layer in loaded.h] == ["global", "global"]
 
 
 def test_a_layer_that_computes_with_its_number_is_refused():

@@ -131,7 +131,7 @@ def test_heads_that_say_nothing_are_the_first_to_go(silenced, by):
     teacher = teachers.llama(2, num_attention_heads=8, num_key_value_heads=4, head_dim=2)
     for layer in teacher.model.layers:
         attention = layer.self_attn
-        attention.o_proj.weight.data.view(16, 8, 2)[:, [1, 7]] = 0
+        attention.o_proj.weight.data.view(16, 8, 2)[:, [1, 6]] = 0
         if silenced == "output":
             attention.o_proj.weight.data.view(16, 8, 2)[:, [2, 3, 4, 5]] = 0
         else:
@@ -141,7 +141,7 @@ def test_heads_that_say_nothing_are_the_first_to_go(silenced, by):
     said = [outputs_of(model, inputs_of(teacher))["logits.0"] for model in (student, teacher)]
     torch.testing.assert_close(*said, rtol=1e-5, atol=1e-5)
     ours, theirs = (model.model.layers[0].self_attn for model in (student, teacher))
-    assert torch.equal(ours.q_proj.weight.view(2, 2, 16), theirs.q_proj.weight.view(8, 2, 16)[[0, 6]])
+    assert torch.equal(ours.q_proj.weight.view(2, 2, 16), theirs.q_proj.weight.view(8, 2, 16)[[0, 7]])
     assert torch.equal(ours.k_proj.weight.view(2, 2, 16), theirs.k_proj.weight.view(4, 2, 16)[[0, 3]])
 
 
