@@ -106,8 +106,9 @@ def with_narrower_layers(
     """
     layers = layers_of(model)
     hidden = hidden_units(model, widths, layers)
-    scores = _size_scores(model, hidden, layers)
-    if importance_data is not None:
+    if importance_data is None:
+        scores = _size_scores(model, hidden, layers)
+    else:
         kinds = [*hidden, *(layer.heads[-1] for layer in layers), *(layer.neurons[-1] for layer in layers)]
         measured = taylor_scores(model, kinds, importance_data)
         scores = _Scores(measured[: len(hidden)], measured[len(hidden) : -len(layers)], measured[-len(layers) :])

@@ -105,7 +105,11 @@ class LayerUnits:
 
 
 def layers_of(model: PreTrainedModel) -> list[LayerUnits]:
-    """The units of each layer."""
+    """The units of each layer.
+
+    Raises:
+        UnsupportedModelError: as `family_of`, or if a layer lacks a projection of its family.
+    """
     family = family_of(model)
     config: Any = model.config
     heads = config.num_attention_heads
@@ -121,6 +125,15 @@ def layers_of(model: PreTrainedModel) -> list[LayerUnits]:
         return Slices(((f"{module}.weight", 1),), num_units)
 
     (stack,) = stacks_of(model)
+    prefixes = [f"{stack.lists[0]}.{index}." for index in range(stack.size)]
+    projections = (family.queries, family.keys, family.values, family.attention_output, *family.neurons_in)
+    expected = (f"{prefix}{name}.weight" for prefix in prefixes for name in (*projections, family.neurons_out))
+    if missing := [name for name in expected if name not in names]:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} has no {missing[0]}, so where its heads and neurons are is not known: it was "
+            "changed after it was built, or this version of Transformers names its parts otherwise. Cut "
+            "`num_hidden_layers=` instead."
+        )
     return [
         LayerUnits(
             (written(layer + family.queries, heads), read(layer + family.attention_output, heads)),
@@ -130,5 +143,5 @@ def layers_of(model: PreTrainedModel) -> list[LayerUnits]:
                 read(layer + family.neurons_out, neurons),
             ),
         )
-        for layer in (f"{stack.lists[0]}.{index}." for index in range(stack.size))
+        for layer in prefixes
     ]

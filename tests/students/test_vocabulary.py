@@ -17,6 +17,7 @@ from tests import tiny_models
 from tests.students import teachers
 from tests.students.teachers import TEACHERS, inputs_of, of, outputs_of, tied_names
 from tests.students.tokenizers_of_text import TEXTS, TOKENIZERS
+from tests.tiny_trainers import loss_logs, trainer_for
 
 
 READERS = [name for name in TEACHERS if name not in ("vit", "dinov2", "whisper")]
@@ -110,6 +111,19 @@ def test_the_whole_teacher_reads_other_ids_and_its_cut_copy_the_same():
     student = student_from_teacher(cut_teacher, num_hidden_layers=1)
     assert student.config.vocab_size == cut_teacher.config.vocab_size
     assert cut_teacher.name_or_path == smaller.name_or_path == ""  # so nobody takes the whole tokenizer for theirs
+
+
+def test_a_student_of_the_cut_teacher_learns_from_it_token_by_token(tmp_path):
+    tokenizer = TOKENIZERS["WordPiece"]()
+    teacher = teachers.masked_bert(len(tokenizer), layers=2)
+    cut_teacher, smaller = student_from_teacher(teacher, vocabulary=TEXTS, processing_class=tokenizer)
+    student = student_from_teacher(cut_teacher, num_hidden_layers=1)
+    rows = [{"input_ids": ids, "labels": ids} for ids in smaller(TEXTS[:4])["input_ids"]]
+    before = student.get_input_embeddings().weight.clone()
+    trainer = trainer_for(tmp_path, "masked", student, cut_teacher, rows, processing_class=smaller)
+    trainer.train()
+    assert not torch.equal(student.get_input_embeddings().weight, before)
+    assert all(log["loss/soft"] > 0 for log in loss_logs(trainer))
 
 
 @pytest.mark.parametrize(
