@@ -13,6 +13,7 @@ from hf_distill.version import __version__
 
 if TYPE_CHECKING:
     from hf_distill import errors, functional, heads, recipes, schedules, students, teachers, terms, types
+    from hf_distill.data_augmentation import MaskedWordAugmentation
     from hf_distill.data_collator import DataCollatorForRowSeededMasking
     from hf_distill.heads import Head, head_of
     from hf_distill.invariances import InvarianceReport, check_invariances
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from hf_distill.objective import Objective
     from hf_distill.rehearsal import PreflightReport, preflight_report
     from hf_distill.schedules import Constant, Cosine, Linear
-    from hf_distill.students import student_from_teacher
+    from hf_distill.students import share_encoder, student_from_teacher
     from hf_distill.teachers import OnlineTeacher, Teacher
-    from hf_distill.terms import HardLabelTerm, SoftTargetTerm, Term
+    from hf_distill.terms import HardLabelTerm, SoftTargetTerm, Term, UniversalLogitTerm
     from hf_distill.trainer import DistillationTrainer
     from hf_distill.training_args import DistillationTrainingArguments
 
@@ -51,12 +52,14 @@ __all__ = [
     "Head",
     "InvarianceReport",
     "Linear",
+    "MaskedWordAugmentation",
     "Objective",
     "OnlineTeacher",
     "PreflightReport",
     "SoftTargetTerm",
     "Teacher",
     "Term",
+    "UniversalLogitTerm",
     "__version__",
     "check_invariances",
     "errors",
@@ -67,6 +70,7 @@ __all__ = [
     "preflight_report",
     "recipes",
     "schedules",
+    "share_encoder",
     "student_from_teacher",
     "students",
     "teachers",
@@ -75,15 +79,16 @@ __all__ = [
 ]
 
 _HOMES = {
+    "data_augmentation": ("MaskedWordAugmentation",),
     "data_collator": ("DataCollatorForRowSeededMasking",),
     "heads": ("Head", "head_of"),
     "invariances": ("InvarianceReport", "check_invariances"),
     "objective": ("Objective",),
     "rehearsal": ("PreflightReport", "preflight_report"),
     "schedules": ("Constant", "Cosine", "Linear"),
-    "students": ("student_from_teacher",),
+    "students": ("share_encoder", "student_from_teacher"),
     "teachers": ("OnlineTeacher", "Teacher"),
-    "terms": ("HardLabelTerm", "SoftTargetTerm", "Term"),
+    "terms": ("HardLabelTerm", "SoftTargetTerm", "Term", "UniversalLogitTerm"),
     "trainer": ("DistillationTrainer",),
     "training_args": ("DistillationTrainingArguments",),
     "models.encoder_lm": tuple(name for name in __all__ if name.startswith("EncoderLM")),

@@ -12,11 +12,12 @@ from transformers.utils import logging
 from hf_distill import preflight
 from hf_distill.errors import ConfigurationError
 from hf_distill.heads.base import real_tokens
+from hf_distill.position_tables import has_position_table, max_positions
 from hf_distill.teacher_scores import TeacherScore, teacher_score
 from hf_distill.teachers import OnlineTeacher
 from hf_distill.terms import HardLabelTerm
 from hf_distill.trial_batches import collated, leaving_no_trace, sampled_rows
-from hf_distill.types import Batch, Requirements
+from hf_distill.types import TEACHER_PREFIX, Batch, Requirements
 
 
 logger = logging.get_logger(__name__)
@@ -25,8 +26,8 @@ NUM_TEACHER_ROWS = 64
 LARGEST_RATIO = 100.0
 """Between the weighted gradients of two terms; beyond it, one of them has no say."""
 
-POSITION_TABLES = ("position_embeddings", "position_embedding", "embed_positions", "wpe")
-"""What Transformers calls the tables of learned positions."""
+INPUT_SIZES = ("image_size", "num_mel_bins")
+"""What configurations call the size of an image and of a spectrogram."""
 
 OPTIMIZER_STATES = {"adafactor": 0.0, "sgd": 0.0, "lion": 1.0, "rmsprop": 1.0, "adagrad": 1.0}
 """States per weight, by what the optimizer's name starts with; Adam's two where none fits."""
@@ -74,7 +75,8 @@ class PreflightReport:
 
     terms: Mapping[str, TermSize]
     teacher: TeacherScore | None
-    """None without a teacher, without labels, or with a head that we do not know."""
+    """None without a teacher, without labels, with a head that we do not know, or where student and teacher have
+    different vocabularies."""
     longest_row: int | None
     """The largest number of real tokens of a row in the samples."""
     memory: Memory | None
@@ -137,8 +139,11 @@ def _rehearsed(trainer: Any, rows: list[Any]) -> PreflightReport:
         collated(trainer, evaluation[start : start + size], for_evaluation=True)
         for start in range(0, len(evaluation), size)
     ]
-    longest = max((_longest_row(each) for each in (batch, *evaluation_batches)), default=0)
-    warnings = check_lengths(longest, _models(trainer))
+    batches = (batch, *evaluation_batches)
+    longest = max(_longest_row(each, "input_ids") for each in batches)
+    for_teacher = max(_longest_row(each, f"{TEACHER_PREFIX}input_ids") for each in batches) or longest
+    warnings = check_lengths({"student": longest, "teacher": for_teacher}, _models(trainer))
+    warnings += _warnings_of_inputs(batch, _models(trainer))
     terms, logits_bytes = _term_sizes(trainer, batch)
     warnings += _warnings_of_sizes(terms)
     score = teacher_score(trainer.head, _teacher_answers(trainer, evaluation_batches))
@@ -150,11 +155,11 @@ def _rehearsed(trainer: Any, rows: list[Any]) -> PreflightReport:
     return PreflightReport(terms, score, longest or None, _memory(trainer, logits_bytes), tuple(warnings))
 
 
-def check_lengths(longest: int, models: Mapping[str, nn.Module]) -> list[str]:
+def check_lengths(longest: Mapping[str, int], models: Mapping[str, nn.Module]) -> list[str]:
     """No row is longer than the positions that a model knows.
 
     Args:
-        longest: real tokens of the longest row.
+        longest: who → real tokens of the longest row that it reads.
         models: who → model.
 
     Returns:
@@ -165,12 +170,12 @@ def check_lengths(longest: int, models: Mapping[str, nn.Module]) -> list[str]:
     """
     faults, warnings = [], []
     for who, model in models.items():
-        maximum = getattr(getattr(unwrap_peft_model(model), "config", None), "max_position_embeddings", None)
-        if not isinstance(maximum, int) or longest <= maximum - _num_reserved_positions(model):
+        maximum = max_positions(model)
+        if maximum is None or longest[who] <= maximum:
             continue
-        says = f"a row has {longest} tokens, and the {who} {type(model).__name__} has "
-        if _position_tables(model):
-            faults.append(f"{says}{maximum - _num_reserved_positions(model)} positions")
+        says = f"a row has {longest[who]} tokens, and the {who} {type(model).__name__} has "
+        if has_position_table(model):
+            faults.append(f"{says}{maximum} positions")
         else:
             warnings.append(f"{says}max_position_embeddings={maximum}: its answers beyond may be worse.".capitalize())
     if faults:
@@ -179,6 +184,23 @@ def check_lengths(longest: int, models: Mapping[str, nn.Module]) -> list[str]:
             "choose a model that reads longer rows."
         )
     return warnings
+
+
+def _warnings_of_inputs(batch: Batch, models: Mapping[str, nn.Module]) -> list[str]:
+    """Where both are given the same inputs, and their configurations expect other ones."""
+    if any(name.startswith(TEACHER_PREFIX) for name in batch):
+        return []
+    expected = {who: getattr(unwrap_peft_model(model), "config", None) for who, model in models.items()}
+    differing = [
+        (name, *sizes)
+        for name in INPUT_SIZES
+        if len(set(sizes := [getattr(config, name, None) for config in expected.values()])) > 1 and None not in sizes
+    ]
+    return [
+        f"The student's configuration has {name}={own} and the teacher's {name}={other}, and both are given the same "
+        "inputs. If the teacher was trained on others, pass its processor as `teacher_processing_class=`."
+        for name, own, other in differing
+    ]
 
 
 def _obstacle(trainer: Any) -> str | None:
@@ -262,7 +284,7 @@ def _warnings_of_sizes(terms: Mapping[str, TermSize]) -> list[str]:
 
 def _teacher_answers(trainer: Any, batches: list[dict[str, Any]]) -> list[tuple[Batch, Any, Any]]:
     """Each batch with what the teacher says about it, aligned with the student's classes, and where it counts."""
-    if trainer.teacher is None:
+    if trainer.teacher is None or not trainer._alignment.same_classes:
         return []
     answers: list[tuple[Batch, Any, Any]] = []
     with torch.no_grad():
@@ -273,21 +295,12 @@ def _teacher_answers(trainer: Any, batches: list[dict[str, Any]]) -> list[tuple[
     return answers
 
 
-def _longest_row(batch: Batch) -> int:
-    if not isinstance(batch.get("input_ids"), Tensor) or batch["input_ids"].ndim != 2:
+def _longest_row(batch: Batch, name: str) -> int:
+    """The real tokens of the longest row of `input_ids`, the student's or the teacher's; 0 where it has none."""
+    ids, mask = batch.get(name), batch.get(name.replace("input_ids", "attention_mask"))
+    if not isinstance(ids, Tensor) or ids.ndim != 2:
         return 0
-    return int(real_tokens(batch).sum(1).max())
-
-
-def _position_tables(model: nn.Module) -> list[nn.Embedding]:
-    named = model.named_modules()
-    return [m for name, m in named if isinstance(m, nn.Embedding) and name.rpartition(".")[2] in POSITION_TABLES]
-
-
-def _num_reserved_positions(model: nn.Module) -> int:
-    """RoBERTa's table starts counting after its padding id, and its configuration includes those rows."""
-    tables = _position_tables(model)
-    return max((table.padding_idx + 1 for table in tables if table.padding_idx is not None), default=0)
+    return int(real_tokens({"input_ids": ids, "attention_mask": mask}).sum(1).max())
 
 
 def _memory(trainer: Any, logits_bytes: int) -> Memory:

@@ -11,6 +11,12 @@ from torch import Tensor
 Batch = Mapping[str, Any]
 """What a data collator returns: names to tensors."""
 
+TEACHER_PREFIX = "teacher_"
+"""Where a batch holds entries that begin so, the teacher reads these, under the names that follow the prefix."""
+TEACHER_POSITIONS = f"{TEACHER_PREFIX}positions"
+"""Where a batch holds this entry, `(B, L)`, it says for each of the student's positions which one of the teacher's has
+read the same text; -1 where none has, so that nothing is compared there."""
+
 
 class Unit(str, Enum):
     """What a term is counted in. The Trainer divides a term's sum by the number of its units in the whole batch."""
@@ -40,6 +46,8 @@ class Signals:
     """0-d: the model's own loss, summed over the labels. None where labels were not given."""
     is_distribution: bool = True
     """Whether a softmax over the last axis of `logits` is what the model means (not so in regression)."""
+    encoder_states: Tensor | None = None
+    """`(B, S, H)`: what the encoder of an encoder–decoder made."""
 
 
 @dataclass(frozen=True)

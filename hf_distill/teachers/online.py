@@ -17,7 +17,7 @@ from transformers.trainer_utils import unwrap_peft_model
 from hf_distill.errors import MissingInputError, UntrainedTeacherError
 from hf_distill.heads import Head
 from hf_distill.teachers.base import Teacher
-from hf_distill.types import Batch, Signals
+from hf_distill.types import TEACHER_POSITIONS, TEACHER_PREFIX, Batch, Signals
 
 
 class OnlineTeacher(Teacher):
@@ -51,7 +51,7 @@ class OnlineTeacher(Teacher):
             UntrainedTeacherError: if the checkpoint lacks weights of the head, which would then be random.
         """
         model, loading = head.auto_class.from_pretrained(name_or_path, dtype="auto", output_loading_info=True)
-        if missing := sorted(loading["missing_keys"]):
+        if missing := sorted(filter(head.reads_weight, loading["missing_keys"])):
             raise UntrainedTeacherError(
                 f"teacher {str(name_or_path)!r} has no weights for {len(missing)} parameters of "
                 f"{type(model).__name__} (first: {missing[0]!r}), so they were drawn at random and teach noise. "
@@ -93,6 +93,7 @@ class OnlineTeacher(Teacher):
         Raises:
             MissingInputError: if the batch lacks the teacher's main input.
         """
+        batch = _as_read_by_teacher(batch, self._input_names)
         inputs = {name: batch[name] for name in self._input_names if batch.get(name) is not None}
         if self.model.main_input_name not in inputs and "inputs_embeds" not in inputs:
             raise MissingInputError(
@@ -109,5 +110,18 @@ class OnlineTeacher(Teacher):
             if self._is_spread:
                 outputs = send_to_device(outputs, self.device)
             signals = self.head.signals(outputs, batch)
+        if (positions := batch.get(TEACHER_POSITIONS)) is not None:
+            rows = torch.arange(len(positions), device=positions.device)[:, None]
+            return replace(signals, logits=signals.logits[rows, positions.clamp(min=0)])
         # An inference tensor cannot be kept for the backward pass of a term; its copy can.
         return signals if self._is_sharded else replace(signals, logits=signals.logits.clone())
+
+
+def _as_read_by_teacher(batch: Batch, input_names: frozenset[str]) -> Batch:
+    """The batch with the teacher's own inputs in place of the student's, if it has some: all of them, since a mask of
+    the one and tokens of the other do not go together. A decoder's inputs are made of the labels, and stay."""
+    own = {name: batch[f"{TEACHER_PREFIX}{name}"] for name in input_names if f"{TEACHER_PREFIX}{name}" in batch}
+    if not own:
+        return batch
+    shared = {name: value for name, value in batch.items() if name not in input_names or name.startswith("decoder_")}
+    return {**shared, **own}

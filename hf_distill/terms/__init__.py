@@ -3,6 +3,7 @@
 from hf_distill.terms.base import Term
 from hf_distill.terms.hard_labels import HardLabelTerm
 from hf_distill.terms.soft_targets import SoftTargetTerm
+from hf_distill.terms.universal_logits import UniversalLogitTerm
 
 
-__all__ = ["HardLabelTerm", "SoftTargetTerm", "Term"]
+__all__ = ["HardLabelTerm", "SoftTargetTerm", "Term", "UniversalLogitTerm"]

@@ -18,6 +18,8 @@ class Term(ABC):
     """What the sum runs over."""
     requires: ClassVar[Requirements]
     """What the term reads. Nothing else is computed for it."""
+    needs_same_classes: ClassVar[bool] = True
+    """Whether a term that reads a teacher compares class by class, so that both must have the same classes."""
 
     @abstractmethod
     def __call__(self, student: Signals, teacher: Signals | None, where: Positions, progress: float) -> TermLoss:

@@ -13,8 +13,11 @@ PACKAGE = Path(hf_distill.__file__).parent
 NOUNS = {"version", "errors", "types"}
 SIGNALS = NOUNS | {"heads", "cache", "teachers"}
 WHAT_TO_LEARN = {"functional", "schedules", "layer_maps", "terms", "objective"}
-ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "students", "report", "tally"}
+ALL_BUT_MODELS = (
+    SIGNALS | WHAT_TO_LEARN | {"data_augmentation", "data_collator", "recipes", "students", "report", "tally"}
+)
 ALL_BUT_MODELS |= {"preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances"}
+ALL_BUT_MODELS |= {"data_augmentation", "position_tables", "raw_columns", "teacher_inputs"}
 
 # room: what it may import, which is always of an earlier row
 ROOMS = {
@@ -27,22 +30,27 @@ ROOMS = {
     "layer_maps": {"types", "errors"},
     "terms": {"types", "errors", "functional", "schedules", "layer_maps"},
     "objective": {"types", "errors", "schedules", "layer_maps", "terms"},
+    "data_augmentation": {"types", "errors"},
     "data_collator": {"types", "errors", "heads"},
     "recipes": NOUNS | WHAT_TO_LEARN,
     "cache": {"types", "errors", "version"},
     "teachers": {"types", "errors", "heads", "cache"},
     "students": NOUNS | {"layer_maps"},
     "models": set(),
-    "preflight": SIGNALS | {"terms", "objective"},
+    "position_tables": set(),
+    "raw_columns": {"types", "errors"},
+    "teacher_inputs": {"types", "errors", "heads", "raw_columns"},
+    "preflight": SIGNALS | {"terms", "objective", "raw_columns"},
     "trial_batches": {"types", "errors"},
     "teacher_scores": {"types", "errors", "heads"},
-    "rehearsal": SIGNALS | {"terms", "objective", "preflight", "trial_batches", "teacher_scores"},
+    "rehearsal": SIGNALS | {"terms", "objective", "position_tables", "preflight", "trial_batches", "teacher_scores"},
     "invariances": SIGNALS | {"trial_batches"},
     "report": NOUNS | {"heads"},
     "tally": {"types", "errors"},
     "training_args": ALL_BUT_MODELS,
     "callbacks": ALL_BUT_MODELS | {"training_args"},
-    "trainer": ALL_BUT_MODELS | {"training_args", "callbacks"},
+    "evaluation": SIGNALS | {"terms", "objective", "tally", "training_args"},
+    "trainer": ALL_BUT_MODELS | {"training_args", "callbacks", "evaluation"},
     "cli": ALL_BUT_MODELS | {"training_args", "callbacks", "trainer", "models"},
 }
 TRAINERLESS = {"functional", "models"}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hf_distill.functional import forward_kl, jensen_shannon, logit_mse, reverse_kl, total_variation
-from hf_distill.terms import HardLabelTerm, SoftTargetTerm, Term
+from hf_distill.terms import HardLabelTerm, SoftTargetTerm, Term, UniversalLogitTerm
 from hf_distill.types import Positions, Requirements, Signals, Unit
 
 
@@ -16,6 +16,7 @@ TERMS = {
         divergence.__name__: SoftTargetTerm(temperature=2.0, divergence=divergence)
         for divergence in (forward_kl, reverse_kl, jensen_shannon, total_variation, logit_mse)
     },
+    "universal_logits": UniversalLogitTerm(temperature=2.0),
 }
 COMPARING = [name for name in TERMS if name != "labels"]
 
