@@ -2,21 +2,27 @@
 
 import pytest
 import torch
+from datasets import Dataset
 from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
     GPT2Config,
     GPT2LMHeadModel,
     T5Config,
     T5ForConditionalGeneration,
 )
 
+from hf_distill import DistillationTrainer
 from hf_distill.errors import ConfigurationError, VocabularyMismatchError
 from hf_distill.preflight import check_vocabularies
 from hf_distill.students import student_from_teacher
 from hf_distill.students.vocabulary import vocab_size_of, with_tokens
 from tests import tiny_models
+from tests.gradients import arguments
 from tests.students import teachers
 from tests.students.teachers import TEACHERS, inputs_of, of, outputs_of, tied_names
 from tests.students.tokenizers_of_text import TEXTS, TOKENIZERS
+from tests.tiny_models import NO_DROPOUT
 from tests.tiny_trainers import loss_logs, trainer_for
 
 
@@ -124,6 +130,25 @@ def test_a_student_of_the_cut_teacher_learns_from_it_token_by_token(tmp_path):
     trainer.train()
     assert not torch.equal(student.get_input_embeddings().weight, before)
     assert all(log["loss/soft"] > 0 for log in loss_logs(trainer))
+
+
+def test_a_whole_teacher_may_read_with_its_own_tokenizer(tmp_path):
+    """What the whole teacher says of the text, not of the student's ids: by the same layers, no loss is left."""
+    tokenizer = TOKENIZERS["WordPiece"]()
+    sizes = {**teachers.ENCODER, **NO_DROPOUT, "vocab_size": len(tokenizer), "num_hidden_layers": 1}
+    teacher = of(BertForSequenceClassification, BertConfig, **sizes)
+    student, smaller = student_from_teacher(teacher, vocabulary=TEXTS, processing_class=tokenizer)
+    rows = Dataset.from_list([{"text": text, "labels": index % 2} for index, text in enumerate(TEXTS[:4])])
+    trainer = DistillationTrainer(
+        model=student,
+        teacher=teacher,
+        args=arguments(tmp_path, alpha=0.0, learning_rate=0.0, max_steps=2, per_device_train_batch_size=2),
+        train_dataset=rows.map(lambda row: smaller(row["text"])),
+        processing_class=smaller,
+        teacher_processing_class=tokenizer,
+    )
+    trainer.train()
+    assert all(log["loss/soft"] == pytest.approx(0.0, abs=1e-6) for log in loss_logs(trainer))
 
 
 @pytest.mark.parametrize(
