@@ -1,7 +1,7 @@
 """A student with some of the teacher's layers."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from hf_distill.errors import UnsupportedModelError
 from hf_distill.students.configurations import with_layers
 from hf_distill.students.layer_choice import LayerRule, chosen_layers, layer_faults
-from hf_distill.students.rebuild import rebuilt, tensors_of
+from hf_distill.students.rebuild import empty_model, rebuilt, tensors_of
 from hf_distill.students.stacks import Stack
 
 
@@ -80,10 +80,10 @@ def with_kept_layers(
     config = model.config
     for stack in stacks:
         config = with_layers(config, stack.config_path, stack.field, tuple(kept[stack.name]))
-    tensors = tensors_of(model)
+    tensors, places = tensors_of(model), tensors_of(empty_model(model, config, device="meta")).keys()
     for stack in stacks:
         for name in stack.lists:
-            tensors = _with_layers_of(name, tensors, kept[stack.name])
+            tensors = _with_layers_of(name, tensors, kept[stack.name], places)
     student = rebuilt(model, config, tensors)
     _keep_alignment_heads(student, kept)
     faults = [
@@ -109,10 +109,12 @@ def _keep_alignment_heads(student: PreTrainedModel, kept: Mapping[str, Sequence[
         config.alignment_heads = [[layers.index(layer), head] for layer, head in heads if layer in layers]
 
 
-def _with_layers_of(path: str, tensors: Mapping[str, Tensor], kept: Sequence[int]) -> dict[str, Tensor]:
-    """The tensors under their names in the student."""
+def _with_layers_of(
+    path: str, tensors: Mapping[str, Tensor], kept: Sequence[int], places: Collection[str]
+) -> dict[str, Tensor]:
+    """The tensors under their names in the student; `places` are all names that it has."""
     layer_of = re.compile(re.escape(path) + r"\.(\d+)\.(.+)")
-    of_first = _of_first_layer_alone(path, tensors)
+    of_first = _of_first_layer_alone(path, tensors) & set(places)
     moved = {}
     for name, tensor in tensors.items():
         match = layer_of.fullmatch(name)

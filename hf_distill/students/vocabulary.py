@@ -20,6 +20,7 @@ _NEEDED_IDS = re.compile("_token_(ids?|index)$")
 """Fields of a configuration, or of one for generation, with token ids that the model cannot do without."""
 _OTHER_IDS = re.compile("_tokens$|_to_id$|^bad_words_ids$")
 """Fields with token ids that mean nothing once the token is gone."""
+_VOCABULARY_SIZES = ("vocab_size", "decoder_vocab_size")
 
 
 def vocabulary_faults(
@@ -36,6 +37,12 @@ def vocabulary_faults(
     faults = tokenizer_faults(tokenizer)
     if isinstance(vocabulary, str):
         faults.append(f"vocabulary= is one text ({vocabulary[:20]!r} …): pass a list of texts or of token ids")
+    sizes = {size for _, node in sub_configs(model.config) for size in _sizes_in(node).values()}
+    if len(sizes) > 1:
+        faults.append(
+            f"vocabulary= is given, but {type(model).__name__} has vocabularies of {sorted(sizes)} tokens, and one "
+            "tokenizer cannot serve them"
+        )
     if vocab_size_of(model.config) is None:
         faults.append(f"vocabulary= is given, but {type(model).__name__} has no vocab_size")
     return faults
@@ -79,10 +86,9 @@ def with_tokens(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedModel:
     new_ids = {old: new for new, old in enumerate(kept)}
     config = copy.deepcopy(model.config)
     for _, node in sub_configs(config):
-        if getattr(node, "vocab_size", old_size) == old_size:
-            _renumber(node, new_ids)
-        if getattr(node, "vocab_size", None) == old_size:
-            node.vocab_size = len(kept)
+        _renumber(node, new_ids)
+        for name in _sizes_in(node):
+            setattr(node, name, len(kept))
     smaller = tensors_of(empty_model(model, config, device="meta"))
     tensors = {}
     for name, tensor in tensors_of(model).items():
@@ -99,6 +105,10 @@ def with_tokens(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedModel:
 def vocab_size_of(config: Any) -> int | None:
     """The number of tokens of the model that a configuration is of; None if it reads no tokens."""
     return getattr(config.get_text_config(decoder=True), "vocab_size", None)
+
+
+def _sizes_in(config: Any) -> dict[str, int]:
+    return {name: size for name in _VOCABULARY_SIZES if (size := getattr(config, name, None)) is not None}
 
 
 def _ids_in_configs(model: PreTrainedModel) -> set[int]:

@@ -148,6 +148,16 @@ def test_relative_attention_bias_stays_in_the_first_layer():
         assert torch.equal(*bias)
 
 
+def test_a_first_layer_of_another_kind_may_go():
+    """Its dense neurons are its own, and the first layer of the student has experts."""
+    config = teachers.TEACHERS["qwen2_moe"](4).config
+    config.mlp_only_layers = [0]
+    teacher = type(teachers.TEACHERS["qwen2_moe"](1))(config)
+    student = student_from_teacher(teacher, layers=[1, 3])
+    assert student.config.mlp_only_layers == []
+    assert torch.equal(student.model.layers[0].mlp.gate.weight, teacher.model.layers[1].mlp.gate.weight)
+
+
 def test_each_layer_keeps_its_kind_of_attention():
     student = student_from_teacher(teachers.modernbert(6), layers=[0, 3, 4])
     assert student.config.layer_types == ["full_attention", "full_attention", "sliding_attention"]

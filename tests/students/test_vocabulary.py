@@ -8,6 +8,8 @@ from transformers import (
     BertForSequenceClassification,
     GPT2Config,
     GPT2LMHeadModel,
+    MarianConfig,
+    MarianMTModel,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -99,6 +101,35 @@ def test_ids_in_configurations_are_renumbered():
     assert teacher.config.pad_token_id == teacher.generation_config.pad_token_id == 7
 
 
+MARIAN = {
+    **{
+        "d_model": 16,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+    },
+    **{
+        "encoder_ffn_dim": 24,
+        "decoder_ffn_dim": 24,
+        "pad_token_id": 3,
+        "eos_token_id": 0,
+        "decoder_start_token_id": 3,
+    },
+    "share_encoder_decoder_embeddings": False,
+}
+
+
+def test_both_vocabularies_of_a_translator_are_cut():
+    teacher = MarianMTModel(MarianConfig(vocab_size=20, decoder_vocab_size=20, **MARIAN)).eval()
+    kept = [0, 2, 3, 7, 9]
+    student = with_tokens(teacher, kept)
+    inputs = {"input_ids": torch.tensor([[7, 9, 0]]), "decoder_input_ids": torch.tensor([[3, 2]])}
+    renumbered = {"input_ids": torch.tensor([[3, 4, 0]]), "decoder_input_ids": torch.tensor([[2, 1]])}
+    with torch.no_grad():
+        torch.testing.assert_close(student(**renumbered).logits, teacher(**inputs).logits[..., kept])
+
+
 def test_tokens_that_a_configuration_names_stay():
     tokenizer = TOKENIZERS["WordPiece"]()
     teacher = teachers.masked_bert(len(tokenizer) + 5, bos_token_id=len(tokenizer) - 1)
@@ -165,6 +196,11 @@ def test_a_whole_teacher_may_read_with_its_own_tokenizer(tmp_path):
             lambda: TEACHERS["vit"](1),
             {"vocabulary": ["a"], "processing_class": "words"},
             "ViTForImageClassification has no vocab_size",
+        ),
+        (
+            lambda: MarianMTModel(MarianConfig(vocab_size=20, decoder_vocab_size=30, **MARIAN)),
+            {"vocabulary": ["a"], "processing_class": "words"},
+            r"MarianMTModel has vocabularies of \[20, 30\] tokens, and one tokenizer cannot serve them",
         ),
         (
             lambda: teachers.masked_bert(20),
