@@ -31,7 +31,14 @@ if TYPE_CHECKING:
     from hf_distill.schedules import Constant, Cosine, Linear
     from hf_distill.students import share_encoder, student_from_teacher
     from hf_distill.teachers import OnlineTeacher, Teacher
-    from hf_distill.terms import HardLabelTerm, SoftTargetTerm, Term, UniversalLogitTerm
+    from hf_distill.terms import (
+        DecoupledTerm,
+        HardLabelTerm,
+        IntraClassTerm,
+        SoftTargetTerm,
+        Term,
+        UniversalLogitTerm,
+    )
     from hf_distill.trainer import DistillationTrainer
     from hf_distill.training_args import DistillationTrainingArguments
 
@@ -39,6 +46,7 @@ __all__ = [
     "Constant",
     "Cosine",
     "DataCollatorForRowSeededMasking",
+    "DecoupledTerm",
     "DistillationTrainer",
     "DistillationTrainingArguments",
     "EncoderLMConfig",
@@ -50,6 +58,7 @@ __all__ = [
     "EncoderLMModel",
     "HardLabelTerm",
     "Head",
+    "IntraClassTerm",
     "InvarianceReport",
     "Linear",
     "MaskedWordAugmentation",
@@ -88,7 +97,14 @@ _HOMES = {
     "schedules": ("Constant", "Cosine", "Linear"),
     "students": ("share_encoder", "student_from_teacher"),
     "teachers": ("OnlineTeacher", "Teacher"),
-    "terms": ("HardLabelTerm", "SoftTargetTerm", "Term", "UniversalLogitTerm"),
+    "terms": (
+        "DecoupledTerm",
+        "HardLabelTerm",
+        "IntraClassTerm",
+        "SoftTargetTerm",
+        "Term",
+        "UniversalLogitTerm",
+    ),
     "trainer": ("DistillationTrainer",),
     "training_args": ("DistillationTrainingArguments",),
     "models.encoder_lm": tuple(name for name in __all__ if name.startswith("EncoderLM")),

@@ -58,6 +58,9 @@ class Positions:
     """Bool `(…)`: True where `Signals.logits` of student and teacher are compared."""
     counts: Mapping[Unit, Tensor]
     """How many of each unit this micro-batch has, each 0-d."""
+    targets: Tensor | None = None
+    """Int64 `(…)`: the class of `Signals.logits` that the labels name at each position, −100 where they name none.
+    None where labels are not given, or name no class."""
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,10 @@ class Head(ABC):
         """Whether what is compared depends on a weight of a model of this kind."""
         return True
 
+    def targets(self, batch: Batch) -> Tensor | None:
+        """The class that the labels name at each position of `mask`, −100 where none; None if they name no class."""
+        return batch["labels"] if self.has_labels(batch) else None
+
     def has_labels(self, batch: Batch) -> bool:
         """Whether the batch holds every label that the model's own loss needs."""
         return all(batch.get(name) is not None for name in self.label_names)
@@ -92,7 +96,7 @@ class Head(ABC):
         """Where the batch counts, with the number of every unit."""
         mask = self.mask(batch)
         labels = self.num_labels(batch) if self.has_labels(batch) else torch.zeros_like(mask.sum())
-        return Positions(mask, {Unit.LABEL: labels, Unit.POSITION: mask.sum()})
+        return Positions(mask, {Unit.LABEL: labels, Unit.POSITION: mask.sum()}, targets=self.targets(batch))
 
     def signals(self, outputs: Any, batch: Batch) -> Signals:
         """What the model says: its logits, and its own loss if it was called with labels."""

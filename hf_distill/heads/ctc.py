@@ -46,6 +46,9 @@ class CTCHead(Head):
     def mask(self, batch: Batch) -> Tensor:
         return real_frames(batch, self.frame_count)
 
+    def targets(self, batch: Batch) -> None:
+        return None
+
     def num_labels(self, batch: Batch) -> Tensor:
         return torch.full((), len(batch["labels"]), device=batch["labels"].device)
 

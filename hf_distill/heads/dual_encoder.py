@@ -60,5 +60,8 @@ class DualEncoderHead(Head):
     def has_labels(self, batch: Batch) -> bool:
         return True
 
+    def targets(self, batch: Batch) -> None:
+        return None
+
     def num_labels(self, batch: Batch) -> Tensor:
         return one_per_row(batch).any().long()

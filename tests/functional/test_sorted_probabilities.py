@@ -7,7 +7,7 @@ import torch
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.functional import sorted_probability_distance, total_variation
-from tests.functional.test_divergences import loop_sorted_probability_distance, random_logits, value_and_gradient
+from tests.functional.divergence_cases import loop_sorted_probability_distance, random_logits, value_and_gradient
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])

@@ -7,7 +7,7 @@ from hf_distill import Linear
 from hf_distill.errors import ConfigurationError, MissingTeacherError
 from hf_distill.terms import HardLabelTerm, SoftTargetTerm, UniversalLogitTerm
 from hf_distill.types import Positions, Signals, Unit
-from tests.functional.test_divergences import loop_sorted_probability_distance
+from tests.functional.divergence_cases import loop_sorted_probability_distance
 
 
 STUDENT = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
