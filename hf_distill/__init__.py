@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from hf_distill.objective import Objective
     from hf_distill.rehearsal import PreflightReport, preflight_report
     from hf_distill.schedules import Constant, Cosine, Linear
-    from hf_distill.students import share_encoder
+    from hf_distill.students import share_encoder, student_from_teacher
     from hf_distill.teachers import OnlineTeacher, Teacher
     from hf_distill.terms import (
         BoxTerm,
@@ -82,6 +82,7 @@ __all__ = [
     "recipes",
     "schedules",
     "share_encoder",
+    "student_from_teacher",
     "students",
     "teachers",
     "terms",
@@ -96,7 +97,7 @@ _HOMES = {
     "objective": ("Objective",),
     "rehearsal": ("PreflightReport", "preflight_report"),
     "schedules": ("Constant", "Cosine", "Linear"),
-    "students": ("share_encoder",),
+    "students": ("share_encoder", "student_from_teacher"),
     "teachers": ("OnlineTeacher", "Teacher"),
     "terms": (
         "BoxTerm",

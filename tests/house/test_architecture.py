@@ -35,7 +35,7 @@ ROOMS = {
     "recipes": NOUNS | WHAT_TO_LEARN,
     "cache": {"types", "errors", "version"},
     "teachers": {"types", "errors", "heads", "cache"},
-    "students": {"types", "errors", "layer_maps"},
+    "students": NOUNS | {"layer_maps"},
     "models": set(),
     "position_tables": set(),
     "raw_columns": {"types", "errors"},
