@@ -1,11 +1,13 @@
 """The nouns of the library: a student imitates *signals* at *positions*, and a *term* sums how far off it is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
+
+from hf_distill.errors import UnsupportedModelError
 
 
 Batch = Mapping[str, Any]
@@ -30,6 +32,61 @@ class TermLoss(NamedTuple):
     """0-d, the units summed over."""
 
 
+FeatureKind = Literal["hidden_states", "queries", "keys", "values", "attentions"]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """The name of one tensor inside a model."""
+
+    kind: FeatureKind
+    """`hidden_states` are `(B, L, H)`; `queries`, `keys` and `values` `(B, heads, L, d)`, as the projections give them,
+    before any rotation, normalisation or scaling; `attentions` `(B, heads, L, L)`, probabilities."""
+    layer: int
+    """n is the n-th block, from 1; hidden states have a layer 0 too, which is what the first block reads. The last
+    hidden state is the model's own `hidden_states[-1]`: where a final normalisation belongs to it (GPT-2, Llama, T5),
+    it is included."""
+    side: str | None = None
+    """Which stack of blocks, `"encoder"` or `"decoder"`, where a model has more than one."""
+    projection: str | None = None
+    """The learned projection that is applied to it; None for the tensor as it is."""
+
+
+@dataclass(frozen=True)
+class StackShape:
+    """How large one stack of blocks is."""
+
+    num_layers: int
+    hidden_size: int
+    num_attention_heads: int | None = None
+    """None where the blocks have no attention that we know."""
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The stacks of blocks of one model, by their side."""
+
+    model: str
+    """The name of the model's class."""
+    stacks: Mapping[str, StackShape]
+    """A model with a single stack calls it `""`."""
+
+    def stack(self, side: str | None) -> StackShape:
+        """The stack of that side, or the only one.
+
+        Raises:
+            UnsupportedModelError: if there is no such stack, or several and no `side` to choose between them.
+        """
+        if len(self.stacks) == 1 and (side is None or "" in self.stacks):
+            return next(iter(self.stacks.values()))
+        if side not in self.stacks:
+            raise UnsupportedModelError(
+                f"{self.model} has the stacks {sorted(self.stacks)}, and side={side!r} names none of them. Pass one of "
+                "them as `side=` to the term."
+            )
+        return self.stacks[side]
+
+
 @dataclass(frozen=True)
 class Signals:
     """What one model says about one batch."""
@@ -40,6 +97,8 @@ class Signals:
     """0-d: the model's own loss, summed over the labels. None where labels were not given."""
     is_distribution: bool = True
     """Whether a softmax over the last axis of `logits` is what the model means (not so in regression)."""
+    features: Mapping[Feature, Tensor] = field(default_factory=dict)
+    """What the model computed on the way, as far as the objective reads it."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,7 @@
+"""Reading what a model computes on the way to its outputs, in one ordinary forward."""
+
+from hf_distill.feature_reading.reader import FeatureReader
+from hf_distill.feature_reading.stacks import anatomy_of
+
+
+__all__ = ["FeatureReader", "anatomy_of"]
