@@ -12,7 +12,7 @@ from hf_distill.version import __version__
 
 
 if TYPE_CHECKING:
-    from hf_distill import errors, functional, heads, recipes, schedules, teachers, terms, types
+    from hf_distill import errors, functional, heads, recipes, schedules, students, teachers, terms, types
     from hf_distill.data_collator import DataCollatorForRowSeededMasking
     from hf_distill.heads import Head, head_of
     from hf_distill.invariances import InvarianceReport, check_invariances
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hf_distill.objective import Objective
     from hf_distill.rehearsal import PreflightReport, preflight_report
     from hf_distill.schedules import Constant, Cosine, Linear
+    from hf_distill.students import share_encoder
     from hf_distill.teachers import OnlineTeacher, Teacher
     from hf_distill.terms import HardLabelTerm, SoftTargetTerm, Term
     from hf_distill.trainer import DistillationTrainer
@@ -66,6 +67,8 @@ __all__ = [
     "preflight_report",
     "recipes",
     "schedules",
+    "share_encoder",
+    "students",
     "teachers",
     "terms",
     "types",
@@ -78,6 +81,7 @@ _HOMES = {
     "objective": ("Objective",),
     "rehearsal": ("PreflightReport", "preflight_report"),
     "schedules": ("Constant", "Cosine", "Linear"),
+    "students": ("share_encoder",),
     "teachers": ("OnlineTeacher", "Teacher"),
     "terms": ("HardLabelTerm", "SoftTargetTerm", "Term"),
     "trainer": ("DistillationTrainer",),

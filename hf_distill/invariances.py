@@ -1,6 +1,7 @@
 """The equalities that this library promises, tried on a user's own models and rows."""
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -74,7 +75,8 @@ def check_invariances(trainer: Any, num_rows: int = 8) -> InvarianceReport:
     | teacher repeats itself | its scores in two calls |
     | teacher unchanged | its weights and buffers before and after a step of the student |
 
-    All run on copies of student and teacher, in float64 where both have 50 million weights at most, else in float32.
+    All run on copies of student and teacher, in float64 where both have 50 million weights at most and can compute in
+    it, else in float32.
     Dropout is off; batch normalisation is in train mode, and breaks the first three by what it is. Nothing of the
     trainer changes. With several processes, call it on all of them.
 
@@ -90,18 +92,32 @@ def check_invariances(trainer: Any, num_rows: int = 8) -> InvarianceReport:
     if not rows:
         raise ConfigurationError("`train_dataset` gives no rows to check on. Pass a map-style data set of a few rows.")
     with leaving_no_trace(trainer.model):
-        return _Experiment(trainer, rows).report()
+        return _Experiment(trainer, rows, _precision(trainer, rows)).report()
+
+
+def _precision(trainer: Any, rows: list[Any]) -> torch.dtype:
+    """The finest that student and teacher can compute in: some kernels, such as those of experts, know no float64."""
+    if sum(weight.numel() for model in _models(trainer) for weight in model.parameters()) > MAX_WEIGHTS_IN_FLOAT64:
+        return torch.float32
+    try:
+        experiment = _Experiment(trainer, rows, torch.float64)
+        gradient = experiment.gradient([experiment.batch])
+    except RuntimeError:
+        return torch.float32
+    return torch.float64 if all(part.isfinite().all() for part in gradient) else torch.float32
+
+
+def _models(trainer: Any) -> list[nn.Module]:
+    return [trainer.model, *([trainer.teacher.model] if isinstance(trainer.teacher, OnlineTeacher) else [])]
 
 
 class _Experiment:
     """Copies of student and teacher, a batch, and the gradient of the objective on it."""
 
-    def __init__(self, trainer: Any, rows: list[Any]) -> None:
-        self.original = trainer
-        models = trainer.model, trainer.teacher.model if isinstance(trainer.teacher, OnlineTeacher) else None
-        num_weights = sum(weight.numel() for model in models if model is not None for weight in model.parameters())
-        self.dtype = torch.float64 if num_weights <= MAX_WEIGHTS_IN_FLOAT64 else torch.float32
-        self.student, teacher_model = copy.deepcopy(models)  # together, so that what they share stays shared
+    def __init__(self, trainer: Any, rows: list[Any], dtype: torch.dtype) -> None:
+        self.original, self.dtype = trainer, dtype
+        copies: list[Any] = copy.deepcopy(_models(trainer))  # together, so that what they share stays shared
+        self.student, teacher_model = copies[0], copies[1] if len(copies) > 1 else None
         self.student.to(self.dtype)
         self.trainer = copy.copy(trainer)
         self.trainer.model = self.trainer.model_wrapped = self.student
@@ -134,8 +150,7 @@ class _Experiment:
         total = [torch.zeros_like(parameter) for parameter in self.parameters]
         for batch in batches:
             loss = self.trainer.compute_loss(self.student, dict(batch), num_items_in_batch=counts)
-            for sum_, part in zip(total, self._gradient_of(loss), strict=True):
-                sum_ += part
+            total = [sum_ + part for sum_, part in zip(total, self._gradient_of(loss), strict=True)]
         return total
 
     def accumulation(self, whole: list[Tensor]) -> Invariance:
@@ -144,11 +159,16 @@ class _Experiment:
                 "accumulation", None, None, self.tolerance, f"the batch has too few rows ({self.num_rows})"
             )
         half = (self.num_rows + 1) // 2
-        differences = []
+        differences, refusal = [], ""
         for size in {half} if self.normalises else {half, 1}:  # batch normalisation refuses single rows
             splits = torch.arange(self.num_rows).split(size)
-            differences.append(_difference(self.gradient([self._rows(each) for each in splits]), whole))
-        return self._compared("accumulation", max(differences))
+            try:
+                differences.append(_difference(self.gradient([self._rows(each) for each in splits]), whole))
+            except (RuntimeError, ValueError) as error:
+                refusal = f"a model refuses micro-batches of {size}: {error}"
+        if not differences:
+            return Invariance("accumulation", None, None, self.tolerance, refusal)
+        return self._compared("accumulation", max(differences), refusal)
 
     def order(self, whole: list[Tensor]) -> Invariance:
         reversed_rows = self._rows(torch.arange(self.num_rows).flip(0))
@@ -166,7 +186,22 @@ class _Experiment:
         if extra <= 0:
             return Invariance("padding", None, None, self.tolerance, "the batch is as wide as a model can read")
         padded = {name: self._padded(name, value, width, extra) for name, value in self.batch.items()}
-        return self._compared("padding", _difference(self.gradient([padded]), whole))
+        difference = _difference(self.gradient([padded]), whole)
+        return self._compared("padding", difference, "" if difference <= self.tolerance else self._who_reads(padded))
+
+    def _who_reads(self, padded: dict[str, Any]) -> str:
+        """Which of the two answers otherwise at the same positions, for nothing but padding."""
+        requires = self.trainer.distillation_objective.requires
+        alone, beside = (self.trainer._compare(self.student, each, requires)[:3] for each in (self.batch, padded))
+        for index, who in enumerate(("student", "teacher")):
+            if alone[index] is None:
+                continue
+            scores, others = (each[index].logits[each[2].mask] for each in (alone, beside))
+            others = others[..., : scores.shape[-1]]
+            is_finite = scores.isfinite() & others.isfinite()
+            if _difference([others[is_finite]], [scores[is_finite]]) > self.tolerance:
+                return f"the {who}'s own answers change with padding: batch rows of one length, or change the model"
+        return ""
 
     def temperatures(self) -> list[Invariance]:
         """Far above the logits, T² · ∂divergence does not depend on T; without the factor it falls to a quarter."""
@@ -177,8 +212,8 @@ class _Experiment:
             if "temperature" not in getattr(term, "__dataclass_fields__", {}):
                 continue
             student, teacher, where, _ = self.trainer._compare(self.student, self.batch, objective.requires)
-            finite = student.logits.detach()[student.logits.detach().isfinite()]
-            high = max(1.0, 10 * finite.abs().max().item())
+            scores = student.logits.detach()
+            high = max(1.0, 10 * scores.masked_fill(~scores.isfinite(), 0.0).abs().max().item())
             norms = []
             for temperature in (high, 2 * high):
                 hot = replace(term, temperature=temperature)
@@ -220,9 +255,13 @@ class _Experiment:
         difference = float(len(changed) + len(shared))
         return Invariance("teacher unchanged", not broken, difference, 0.0, reason if broken else "")
 
-    def _compared(self, name: str, difference: float) -> Invariance:
+    def _compared(self, name: str, difference: float, reason: str = "") -> Invariance:
         held = difference <= self.tolerance
-        return Invariance(name, held, difference, self.tolerance, "" if held or not self.normalises else BATCH_NORM)
+        if not held and self.normalises and not reason:
+            reason = BATCH_NORM
+        if math.isnan(difference):
+            reason = "the gradient is not finite"
+        return Invariance(name, held, difference, self.tolerance, reason)
 
     def _gradient_of(self, loss: Tensor) -> list[Tensor]:
         return list(

@@ -19,6 +19,7 @@ from hf_distill.errors import (
 from hf_distill.heads import Head, RegressionHead, SingleLabelHead
 from hf_distill.heads.alignment import Alignment, check_number_of_classes, class_alignment, vocabulary_alignment
 from hf_distill.objective import Objective
+from hf_distill.raw_columns import TEXT
 from hf_distill.teachers import OnlineTeacher
 from hf_distill.types import Batch
 
@@ -45,6 +46,15 @@ def check_apart(student: nn.Module, teacher: nn.Module) -> None:
             "them, since a teacher is never trained. `copy.deepcopy` what the student takes from the teacher, or set "
             "`requires_grad = False` on the shared parameters if they are to stay as they are."
         )
+
+
+def share_frozen_encoder(student: nn.Module, teacher: PreTrainedModel) -> bool:
+    """Whether student and teacher hold one and the same encoder, which nothing trains, so that it may run once."""
+    student, teacher = unwrap_peft_model(student), unwrap_peft_model(teacher)
+    if not (isinstance(student, PreTrainedModel) and student.config.is_encoder_decoder):
+        return False
+    encoder = student.get_encoder()
+    return encoder is teacher.get_encoder() and not any(weight.requires_grad for weight in encoder.parameters())
 
 
 def check_models(student: nn.Module, teacher: PreTrainedModel, head: Head, teacher_head: Head | None) -> None:
@@ -100,8 +110,35 @@ def alignment(
     return class_alignment(student.config, teacher.config, head.class_axis)
 
 
+def check_separate_inputs(head: Head, teacher: Any, teacher_processing_class: Any, columns: Any) -> None:
+    """A teacher that is given inputs of its own can be compared with the student.
+
+    Raises:
+        ConfigurationError: if there is no such teacher, or its outputs would lie on other tokens than the student's.
+    """
+    if teacher_processing_class is None:
+        if columns is not None:
+            raise ConfigurationError(
+                f"`teacher_columns` names {list(columns)}, and nothing reads them. Pass the teacher's tokenizer or "
+                "processor as `teacher_processing_class=`, or leave `teacher_columns` out."
+            )
+        return
+    if teacher is None:
+        raise ConfigurationError(
+            f"`teacher_processing_class` is a {type(teacher_processing_class).__name__}, and there is no teacher to "
+            "read by it. Pass `teacher=`, or leave `teacher_processing_class` out."
+        )
+    if head.positions_are_tokens:
+        raise ConfigurationError(
+            f"`teacher_processing_class` is a {type(teacher_processing_class).__name__}, and the outputs of a "
+            f"{type(head).__name__} lie on tokens: those of the teacher would lie on others than the student's. "
+            "Tokenize the data with the teacher's tokenizer, train the student on that, and leave "
+            "`teacher_processing_class` out."
+        )
+
+
 def tokenizers(
-    processing_class: Any, teacher: Any, head: Head, may_download: bool
+    processing_class: Any, teacher: Any, head: Head, may_download: bool, teacher_processing_class: Any = None
 ) -> tuple[PreTrainedTokenizerBase | None, PreTrainedTokenizerBase | None]:
     """The student's tokenizer, and that in the folder or repository that a teacher which is a model came from.
 
@@ -110,8 +147,12 @@ def tokenizers(
         teacher: any teacher.
         head: the student's. Without its tokenizer, the teacher's is only looked for where tokens are the classes.
         may_download: whether to look beyond this machine.
+        teacher_processing_class: what the teacher reads by, if not by the student's. Its tokenizer only matters where
+            tokens are the classes.
     """
-    student = processing_class if isinstance(processing_class, PreTrainedTokenizerBase) else None
+    student = TEXT.reader_of(processing_class)
+    if teacher_processing_class is not None:
+        return student, TEXT.reader_of(teacher_processing_class) if head.is_language_model else None
     if not isinstance(teacher, OnlineTeacher) or (student is None and not head.is_language_model):
         return student, None
     name = teacher.model.name_or_path
@@ -156,8 +197,9 @@ def check_vocabularies(student: PreTrainedTokenizerBase, teacher: PreTrainedToke
     raise VocabularyMismatchError(
         f"student and teacher have {len(student_tokens)} and {len(teacher_tokens)} tokens, and {len(different)} token "
         f"ids stand for different strings (first: id {first} is {student_tokens.get(first)!r} for the student and "
-        f"{teacher_tokens.get(first)!r} for the teacher), so the teacher would read another text. Tokenize the data "
-        "with the teacher's tokenizer and train the student on that."
+        f"{teacher_tokens.get(first)!r} for the teacher), so the teacher would read another text. Pass the teacher's "
+        "tokenizer as `teacher_processing_class=`, to tokenize for it separately; where the outputs are themselves "
+        "tokens, tokenize the data with it and train the student on that."
     )
 
 

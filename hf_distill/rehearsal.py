@@ -6,17 +6,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import logging
 
 from hf_distill import preflight
 from hf_distill.errors import ConfigurationError
 from hf_distill.heads.base import real_tokens
+from hf_distill.position_tables import has_position_table, max_positions
 from hf_distill.teacher_scores import TeacherScore, teacher_score
 from hf_distill.teachers import OnlineTeacher
 from hf_distill.terms import HardLabelTerm
 from hf_distill.trial_batches import collated, leaving_no_trace, sampled_rows
-from hf_distill.types import Batch, Requirements
+from hf_distill.types import TEACHER_PREFIX, Batch, Requirements
 
 
 logger = logging.get_logger(__name__)
@@ -24,9 +24,6 @@ logger = logging.get_logger(__name__)
 NUM_TEACHER_ROWS = 64
 LARGEST_RATIO = 100.0
 """Between the weighted gradients of two terms; beyond it, one of them has no say."""
-
-POSITION_TABLES = ("position_embeddings", "position_embedding", "embed_positions", "wpe")
-"""What Transformers calls the tables of learned positions."""
 
 OPTIMIZER_STATES = {"adafactor": 0.0, "sgd": 0.0, "lion": 1.0, "rmsprop": 1.0, "adagrad": 1.0}
 """States per weight, by what the optimizer's name starts with; Adam's two where none fits."""
@@ -137,8 +134,10 @@ def _rehearsed(trainer: Any, rows: list[Any]) -> PreflightReport:
         collated(trainer, evaluation[start : start + size], for_evaluation=True)
         for start in range(0, len(evaluation), size)
     ]
-    longest = max((_longest_row(each) for each in (batch, *evaluation_batches)), default=0)
-    warnings = check_lengths(longest, _models(trainer))
+    batches = (batch, *evaluation_batches)
+    longest = max(_longest_row(each, "input_ids") for each in batches)
+    for_teacher = max(_longest_row(each, f"{TEACHER_PREFIX}input_ids") for each in batches) or longest
+    warnings = check_lengths({"student": longest, "teacher": for_teacher}, _models(trainer))
     terms, logits_bytes = _term_sizes(trainer, batch)
     warnings += _warnings_of_sizes(terms)
     score = teacher_score(trainer.head, _teacher_answers(trainer, evaluation_batches))
@@ -150,11 +149,11 @@ def _rehearsed(trainer: Any, rows: list[Any]) -> PreflightReport:
     return PreflightReport(terms, score, longest or None, _memory(trainer, logits_bytes), tuple(warnings))
 
 
-def check_lengths(longest: int, models: Mapping[str, nn.Module]) -> list[str]:
+def check_lengths(longest: Mapping[str, int], models: Mapping[str, nn.Module]) -> list[str]:
     """No row is longer than the positions that a model knows.
 
     Args:
-        longest: real tokens of the longest row.
+        longest: who → real tokens of the longest row that it reads.
         models: who → model.
 
     Returns:
@@ -165,12 +164,12 @@ def check_lengths(longest: int, models: Mapping[str, nn.Module]) -> list[str]:
     """
     faults, warnings = [], []
     for who, model in models.items():
-        maximum = getattr(getattr(unwrap_peft_model(model), "config", None), "max_position_embeddings", None)
-        if not isinstance(maximum, int) or longest <= maximum - _num_reserved_positions(model):
+        maximum = max_positions(model)
+        if maximum is None or longest[who] <= maximum:
             continue
-        says = f"a row has {longest} tokens, and the {who} {type(model).__name__} has "
-        if _position_tables(model):
-            faults.append(f"{says}{maximum - _num_reserved_positions(model)} positions")
+        says = f"a row has {longest[who]} tokens, and the {who} {type(model).__name__} has "
+        if has_position_table(model):
+            faults.append(f"{says}{maximum} positions")
         else:
             warnings.append(f"{says}max_position_embeddings={maximum}: its answers beyond may be worse.".capitalize())
     if faults:
@@ -273,21 +272,12 @@ def _teacher_answers(trainer: Any, batches: list[dict[str, Any]]) -> list[tuple[
     return answers
 
 
-def _longest_row(batch: Batch) -> int:
-    if not isinstance(batch.get("input_ids"), Tensor) or batch["input_ids"].ndim != 2:
+def _longest_row(batch: Batch, name: str) -> int:
+    """The real tokens of the longest row of `input_ids`, the student's or the teacher's; 0 where it has none."""
+    ids, mask = batch.get(name), batch.get(name.replace("input_ids", "attention_mask"))
+    if not isinstance(ids, Tensor) or ids.ndim != 2:
         return 0
-    return int(real_tokens(batch).sum(1).max())
-
-
-def _position_tables(model: nn.Module) -> list[nn.Embedding]:
-    named = model.named_modules()
-    return [m for name, m in named if isinstance(m, nn.Embedding) and name.rpartition(".")[2] in POSITION_TABLES]
-
-
-def _num_reserved_positions(model: nn.Module) -> int:
-    """RoBERTa's table starts counting after its padding id, and its configuration includes those rows."""
-    tables = _position_tables(model)
-    return max((table.padding_idx + 1 for table in tables if table.padding_idx is not None), default=0)
+    return int(real_tokens({"input_ids": ids, "attention_mask": mask}).sum(1).max())
 
 
 def _memory(trainer: Any, logits_bytes: int) -> Memory:

@@ -1,7 +1,6 @@
 """`Trainer`, with a teacher."""
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -9,22 +8,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, Trainer, TrainingArguments
-from transformers.trainer_pt_utils import find_batch_size
-from transformers.trainer_utils import EvalLoopOutput, has_length
+from transformers import PreTrainedModel, TrainingArguments
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
 from hf_distill import preflight, rehearsal
 from hf_distill.errors import ConfigurationError, MissingTeacherError
+from hf_distill.evaluation import ExactEvaluation
 from hf_distill.heads import CausalLMHead, Head, head_of
 from hf_distill.heads.alignment import Alignment
 from hf_distill.objective import Objective
+from hf_distill.position_tables import max_positions
+from hf_distill.raw_columns import raw_columns
 from hf_distill.recipes import hinton
-from hf_distill.tally import Tally
+from hf_distill.teacher_inputs import DataCollatorWithTeacherInputs, TeacherInputs
 from hf_distill.teachers import OnlineTeacher, Teacher
-from hf_distill.terms import HardLabelTerm
 from hf_distill.training_args import DistillationTrainingArguments
-from hf_distill.types import Batch, Positions, Requirements, Signals, TermLoss, Unit
+from hf_distill.trial_batches import sampled_rows
+from hf_distill.types import TEACHER_PREFIX, Batch, Positions, Requirements, Signals, Unit
 
 
 logger = logging.get_logger(__name__)
@@ -32,8 +34,11 @@ logger = logging.get_logger(__name__)
 LOG_WINDOW = "DistillationTrainer"
 """Where a checkpoint's `trainer_state.json` keeps the losses that are summed up but not logged yet."""
 
+NUM_COLUMN_ROWS = 8
+"""Rows that are looked at to find the raw columns of the teacher."""
 
-class DistillationTrainer(Trainer):
+
+class DistillationTrainer(ExactEvaluation):
     """`transformers.Trainer` whose student imitates a teacher.
 
         L = Σ over terms of weight · (sum of the term) / (number of its units)
@@ -48,6 +53,9 @@ class DistillationTrainer(Trainer):
             follows the student's device, precision and sharding. Optional if the objective reads no teacher.
         objective: what to learn instead of the default.
         head: how to read the outputs of a model that we do not know.
+        teacher_processing_class: the teacher's own tokenizer, image processor, feature extractor or processor, where
+            it reads other inputs than the student's. It is applied to the raw columns of the data set, batch by batch.
+        teacher_columns: the raw columns that it reads, where they cannot be told by what they hold.
         **trainer_arguments: everything else that `Trainer` takes.
 
     Logs, besides what `Trainer` logs: `loss/<term>` (unweighted), and the weights and temperatures that move.
@@ -62,12 +70,9 @@ class DistillationTrainer(Trainer):
 
     loss_is_scaled_for_ga = True
 
-    args: DistillationTrainingArguments
     model: nn.Module
     state: Any
     _signature_columns: Any
-    distillation_objective: Objective
-    """Not `objective`: there Transformers keeps the number that a hyperparameter search optimises."""
 
     def __init__(
         self,
@@ -77,12 +82,13 @@ class DistillationTrainer(Trainer):
         teacher: PreTrainedModel | str | Path | Teacher | None = None,
         objective: Objective | None = None,
         head: Head | None = None,
+        teacher_processing_class: Any = None,
+        teacher_columns: str | Sequence[str] | None = None,
         **trainer_arguments: Any,
     ) -> None:
         if args is None:
             args = DistillationTrainingArguments(output_dir="tmp_trainer")
         _check_arguments(args, objective)
-        self._evaluation: Tally | None = None
         self._unlogged: dict[str, Any] | None = None
         self._term_logs: dict[str, float] = {}
         self._counted: list[tuple[Tensor | None, Positions]] = []
@@ -92,10 +98,16 @@ class DistillationTrainer(Trainer):
         if isinstance(teacher, nn.Module):
             preflight.check_apart(self.model, teacher)
         self.teacher = _as_teacher(teacher, self.head)
+        self.teacher_processing_class = teacher_processing_class
+        self._named_columns = (teacher_columns,) if isinstance(teacher_columns, str) else teacher_columns
+        self._teacher_inputs: TeacherInputs | None = None
         may_download = isinstance(teacher, (str, Path))
-        self._tokenizers = preflight.tokenizers(self.processing_class, self.teacher, self.head, may_download)
+        self._tokenizers = preflight.tokenizers(
+            self.processing_class, self.teacher, self.head, may_download, teacher_processing_class
+        )
         self._bind()
         preflight.check_datasets(_named_datasets(self.train_dataset, self.eval_dataset))
+        self._find_teacher_inputs(self.train_dataset if self.train_dataset is not None else self.eval_dataset)
         if self.teacher is not None:
             self.teacher.prepare(self.accelerator)
 
@@ -115,7 +127,10 @@ class DistillationTrainer(Trainer):
                 f"the objective reads a teacher ({', '.join(self.distillation_objective.terms)}), and there is none. "
                 "Pass a model, an id or a path as `teacher=`, or train on the labels alone with `alpha=1`."
             )
+        preflight.check_separate_inputs(self.head, self.teacher, self.teacher_processing_class, self._named_columns)
+        self._shares_encoder = False
         if isinstance(self.teacher, OnlineTeacher):
+            self._shares_encoder = preflight.share_frozen_encoder(self.model, self.teacher.model)
             teacher_head = None if self._given_head else head_of(self.teacher.model)
             preflight.check_models(self.model, self.teacher.model, self.head, teacher_head)
             self._alignment = preflight.alignment(self.model, self.teacher.model, self.head, *self._tokenizers)
@@ -186,6 +201,8 @@ class DistillationTrainer(Trainer):
         inputs = self._student_inputs(batch)
         inputs = {name: value for name, value in inputs.items() if name not in self.head.label_names}
         inputs |= self.head.derived_inputs(self.model, batch)
+        if self._shares_encoder and teacher is not None and teacher.encoder_states is not None:
+            inputs["encoder_outputs"] = BaseModelOutput(last_hidden_state=teacher.encoder_states.clone())
         labels = self.head.labels(batch)
         replaces_loss = self.compute_loss_func is not None or (self.label_smoother is not None and "labels" in labels)
         targets = labels.pop("labels", None) if replaces_loss else None
@@ -273,8 +290,35 @@ class DistillationTrainer(Trainer):
         super()._set_signature_columns_if_needed()
         if is_needed:
             teacher: frozenset[str] = self.teacher.input_names if self.teacher is not None else frozenset()
-            self._teacher_columns = teacher - set(self._signature_columns)
+            own = {f"{TEACHER_PREFIX}{name}" for name in teacher}
+            raw = self._teacher_inputs.raw_columns if self._teacher_inputs is not None else frozenset()
+            self._teacher_columns = (teacher | own | raw) - set(self._signature_columns)
             self._signature_columns += sorted(self._teacher_columns)
+
+    def _find_teacher_inputs(self, dataset: Any) -> None:
+        """Find out which raw columns the teacher's processing class reads, at the first data set there is."""
+        if self.teacher_processing_class is None or self._teacher_inputs is not None or dataset is None:
+            return
+        teacher: Any = self.teacher
+        columns: dict[str, tuple[str, ...]] = {}
+        if rows := sampled_rows(dataset, NUM_COLUMN_ROWS):
+            names, tokenizer = self._named_columns, self._tokenizers[0]
+            columns = raw_columns(rows, self.teacher_processing_class, teacher.input_names, tokenizer, names)
+        limit = max_positions(teacher.model) if isinstance(teacher, OnlineTeacher) else None
+        self._teacher_inputs = TeacherInputs(
+            self.teacher_processing_class, teacher.input_names, columns, max_length=limit
+        )
+        self._signature_columns = None
+
+    def collator_for(self, collator: Any, is_training: bool) -> Any:
+        """What makes batches: `collator`, with masks that do not change with the epoch in evaluation, where it draws
+        masks; beside it the teacher's inputs, where the teacher reads others than the student."""
+        if not is_training and hasattr(collator, "for_evaluation"):
+            collator = collator.for_evaluation()
+        if self._teacher_inputs is None:
+            return collator
+        hidden = self._teacher_inputs.raw_columns if self.args.remove_unused_columns else frozenset()
+        return DataCollatorWithTeacherInputs(collator, self._teacher_inputs, hidden)
 
     def _get_dataloader(
         self,
@@ -285,14 +329,13 @@ class DistillationTrainer(Trainer):
         is_training: bool = False,
         dataloader_key: str | None = None,
     ) -> DataLoader[Any]:
-        """Evaluate on masks that do not change with the epoch, where the collator draws masks."""
-        training_collator = self.data_collator
-        if not is_training and hasattr(training_collator, "for_evaluation"):
-            self.data_collator = training_collator.for_evaluation()
+        self._find_teacher_inputs(dataset)
+        collator = self.data_collator
+        self.data_collator = self.collator_for(collator, is_training)
         try:
             return super()._get_dataloader(dataset, description, batch_size, sampler_fn, is_training, dataloader_key)
         finally:
-            self.data_collator = training_collator
+            self.data_collator = collator
 
     def _hp_search_setup(self, trial: Any) -> None:
         super()._hp_search_setup(trial)
@@ -351,101 +394,6 @@ class DistillationTrainer(Trainer):
         self._tr_loss += loss
         self._total_loss_scalar -= loss  # this run's mean loss is over this run's steps
 
-    # ---- Evaluation -------------------------------------------------------------------------------------------------
-
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader[Any],
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        """`Trainer`'s loop, with losses that are sums over counts of the whole set."""
-        self._evaluation = Tally()
-        try:
-            output = super().evaluation_loop(
-                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
-            )
-            means = self._evaluation.means(self.accelerator)
-        finally:
-            self._evaluation = None
-        exact = {f"{metric_key_prefix}_{name}": value for name, value in self._metrics(means).items()}
-        return output._replace(metrics={**(output.metrics or {}), **exact})
-
-    def _metrics(self, means: dict[str, float]) -> dict[str, float]:
-        metrics = dict(means)
-        terms = [f"loss/{name}" for name in self.distillation_objective.terms]
-        if all(name in means for name in terms):
-            weights = self.distillation_objective.weights(self._progress()).values()
-            metrics["loss"] = sum(weight * means[name] for name, weight in zip(terms, weights, strict=True))
-        is_own_loss = self.label_smoother is None and self.compute_loss_func is None
-        label_loss = means.get(f"loss/{self._label_term}")
-        if self.head.is_language_model and is_own_loss and label_loss is not None:
-            metrics["perplexity"] = math.exp(min(label_loss, 700.0))
-        return metrics
-
-    @property
-    def _label_term(self) -> str:
-        """The name under which the labels' loss is reported."""
-        terms = self.distillation_objective.terms.items()
-        return next((name for name, weighted in terms if isinstance(weighted.term, HardLabelTerm)), "labels")
-
-    def _tally(
-        self,
-        tally: Tally,
-        model: nn.Module,
-        batch: Batch,
-        requires: Requirements,
-        losses: dict[str, TermLoss],
-        signals: tuple[Signals, Signals | None, Positions],
-    ) -> None:
-        """Add one evaluation batch, without the rows that `even_batches` repeats to fill up the last one."""
-        real_rows = self._num_real_rows(batch)
-        if real_rows is not None:
-            student, teacher, where, _ = self._compare(model, _first_rows(batch, max(real_rows, 1)), requires)
-            signals = student, teacher, where
-            losses = self.distillation_objective(student, teacher, where, self._progress())
-        student, teacher, where = signals
-        named = {f"loss/{name}": loss for name, loss in losses.items()}
-        if student.label_loss is not None:
-            named.setdefault(f"loss/{self._label_term}", TermLoss(student.label_loss, where.counts[Unit.LABEL]))
-        if self.args.report_agreement and teacher is not None and self.head.is_distribution:
-            agree = (student.logits.argmax(-1) == teacher.logits.argmax(-1)) & where.mask
-            named["agreement"] = TermLoss(agree.sum().float(), where.counts[Unit.POSITION])
-        if real_rows == 0:
-            named = {name: TermLoss(total * 0, count * 0) for name, (total, count) in named.items()}
-        tally.add(named)
-
-    def _num_real_rows(self, batch: Batch) -> int | None:
-        """How many rows of this process's last batch are its own; None if all are."""
-        state = self.accelerator.gradient_state
-        if self.accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
-            return None
-        size: int = find_batch_size(batch)
-        own: int = state.remainder - self.accelerator.process_index * size
-        return min(max(own, 0), size)
-
-    def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> Any:
-        """`Trainer`'s step, which also measures text without labels if the objective reads none."""
-        if all(inputs.get(name) is not None for name in self.label_names):
-            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-        if self.distillation_objective.requires.labels:
-            return super().prediction_step(model, self._student_inputs(inputs), prediction_loss_only, ignore_keys)
-        label_names, can_return_loss = self.label_names, self.can_return_loss
-        self.label_names, self.can_return_loss = [], True
-        try:
-            loss, logits, _ = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-        finally:
-            self.label_names, self.can_return_loss = label_names, can_return_loss
-        return loss, logits, None
-
 
 def _first_tensor(batch: Batch) -> Tensor | None:
     return next((value for value in batch.values() if isinstance(value, Tensor)), None)
@@ -489,11 +437,3 @@ def _named_datasets(train: Any, evaluation: Any) -> dict[str, Any]:
     evaluations = evaluation if isinstance(evaluation, dict) else {"": evaluation}
     named = {f"eval_dataset[{name!r}]" if name else "eval_dataset": data for name, data in evaluations.items()}
     return {"train_dataset": train, **named}
-
-
-def _first_rows(batch: Batch, count: int) -> dict[str, Any]:
-    size = find_batch_size(batch)
-    return {
-        name: value[:count] if isinstance(value, Tensor) and value.ndim and len(value) == size else value
-        for name, value in batch.items()
-    }

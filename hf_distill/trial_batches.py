@@ -38,9 +38,7 @@ def sampled_rows(dataset: Any, count: int) -> list[Any]:
 
 def collated(trainer: Any, rows: list[Any], for_evaluation: bool = False) -> dict[str, Any]:
     """A batch of these rows on the device of `trainer`, as its data loader would make it."""
-    collator = _with_own_random_state(trainer.data_collator)
-    if for_evaluation and hasattr(collator, "for_evaluation"):
-        collator = collator.for_evaluation()
+    collator = trainer.collator_for(_with_own_random_state(trainer.data_collator), is_training=not for_evaluation)
     collator = trainer._get_collator_with_removed_columns(collator)
     batch: dict[str, Any] = trainer._prepare_inputs(collator(rows))
     return batch

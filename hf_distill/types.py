@@ -13,6 +13,9 @@ from hf_distill.errors import UnsupportedModelError
 Batch = Mapping[str, Any]
 """What a data collator returns: names to tensors."""
 
+TEACHER_PREFIX = "teacher_"
+"""Where a batch holds entries that begin so, the teacher reads these, under the names that follow the prefix."""
+
 
 class Unit(str, Enum):
     """What a term is counted in. The Trainer divides a term's sum by the number of its units in the whole batch."""
@@ -99,6 +102,8 @@ class Signals:
     """Whether a softmax over the last axis of `logits` is what the model means (not so in regression)."""
     features: Mapping[Feature, Tensor] = field(default_factory=dict)
     """What the model computed on the way, as far as the objective reads it."""
+    encoder_states: Tensor | None = None
+    """`(B, S, H)`: what the encoder of an encoder–decoder made."""
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class LooksAtPadding(nn.Module):
         super().__init__()
         self.inner = bert(num_labels=3)
         self.config, self.normalise = self.inner.config, normalise
-        self.norm = nn.BatchNorm1d(3)
+        self.norm = nn.BatchNorm1d(3) if normalise else nn.Identity()
 
     def forward(self, input_ids, attention_mask=None, labels=None):
         logits = self.inner(input_ids, attention_mask=attention_mask if self.normalise else None).logits
@@ -72,7 +72,47 @@ class LooksAtPadding(nn.Module):
 def test_a_model_that_looks_at_padding_breaks_padding(tmp_path):
     report = check_invariances(trainer_for(tmp_path, student=LooksAtPadding(), head=SingleLabelHead()))
     assert broken(report) >= {"padding"}
+    assert report["padding"].reason.startswith("the student's own answers change with padding")
     assert report["order of rows"].held
+
+
+class NeedsTwoRows(LooksAtPadding):
+    def forward(self, input_ids, attention_mask=None, labels=None):
+        if len(input_ids) < 2:
+            raise ValueError("two rows at least")
+        return super().forward(input_ids, attention_mask, labels)
+
+
+def test_a_model_that_refuses_single_rows_is_split_in_halves_alone(tmp_path):
+    accumulation = check_invariances(trainer_for(tmp_path, student=NeedsTwoRows(), head=SingleLabelHead()))
+    accumulation = accumulation["accumulation"]
+    assert accumulation.difference is not None
+    assert accumulation.reason == "a model refuses micro-batches of 1: two rows at least"
+
+
+@pytest.mark.parametrize("fault", ["refuses", "overflows"])
+def test_a_model_that_knows_no_float64_is_tried_in_float32(tmp_path, fault):
+    student = model_for("single_label", 1)
+
+    def in_float64(module, inputs, output):
+        if output.dtype is not torch.float64:
+            return output
+        if fault == "refuses":
+            raise RuntimeError("Expected mat_a to be Float32")
+        return output * torch.inf
+
+    student.classifier.register_forward_hook(in_float64)
+    report = check_invariances(trainer_for(tmp_path, student=student))
+    assert report.dtype == torch.float32
+    assert report.held, str(report)
+
+
+def test_a_gradient_that_is_not_finite_is_named(tmp_path):
+    student = model_for("single_label", 1)
+    student.classifier.register_forward_hook(lambda module, inputs, output: output * torch.nan)
+    report = check_invariances(trainer_for(tmp_path, student=student))
+    assert report["order of rows"].held is False
+    assert report["order of rows"].reason == "the gradient is not finite"
 
 
 def test_batch_normalisation_breaks_accumulation_and_is_named(tmp_path):

@@ -46,7 +46,7 @@ def bert(model_class: Any = BertForSequenceClassification, layers: int = 1, **co
     """A BERT without dropout, its weights large enough that outputs of two seeds differ by much."""
     set_seed(layers)
     return model_class(
-        BertConfig(**SIZES, num_hidden_layers=layers, initializer_range=0.3, **{**NO_DROPOUT, **config})
+        BertConfig(num_hidden_layers=layers, initializer_range=0.3, **{**SIZES, **NO_DROPOUT, **config})
     )
 
 

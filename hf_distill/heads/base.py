@@ -30,7 +30,8 @@ class Head(ABC):
     """Whether exp(label loss) is a perplexity."""
     is_distribution: ClassVar[bool] = True
     """Whether a softmax over the last axis of the logits is what the model means."""
-
+    positions_are_tokens: ClassVar[bool] = False
+    """Whether the positions compared are the tokens of the input, so that both must read the same ones."""
     class_axis: ClassVar[int | None] = -1
     """The axis of the logits whose entries `id2label` names, along which student and teacher are aligned. None where
     it names none."""

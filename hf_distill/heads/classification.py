@@ -106,6 +106,7 @@ class TokenClassificationHead(Head):
     """
 
     auto_class = AutoModelForTokenClassification
+    positions_are_tokens = True
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
         logits: Tensor = outputs["logits"]

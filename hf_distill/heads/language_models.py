@@ -25,6 +25,7 @@ class MaskedLMHead(Head):
 
     auto_class = AutoModelForMaskedLM
     is_language_model = True
+    positions_are_tokens = True
 
     def __init__(self, compare: Literal["masked", "real"] = "masked") -> None:
         if compare not in ("masked", "real"):
@@ -53,6 +54,7 @@ class CausalLMHead(Head):
 
     auto_class = AutoModelForCausalLM
     is_language_model = True
+    positions_are_tokens = True
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
         logits: Tensor = outputs["logits"]

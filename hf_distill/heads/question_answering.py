@@ -20,6 +20,7 @@ class QuestionAnsweringHead(Head):
 
     auto_class = AutoModelForQuestionAnswering
     label_names = ("start_positions", "end_positions")
+    positions_are_tokens = True
     class_axis = None
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:

@@ -1,6 +1,7 @@
 """Heads that write a sequence after reading another one."""
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from transformers.trainer_utils import unwrap_peft_model
 
 from hf_distill.errors import MissingInputError
 from hf_distill.heads.base import IGNORED_LABEL, Head
-from hf_distill.types import Batch
+from hf_distill.types import Batch, Signals
 
 
 class Seq2SeqHead(Head):
@@ -41,6 +42,9 @@ class Seq2SeqHead(Head):
             )
         real: Tensor | None = batch.get("decoder_attention_mask")
         return torch.ones_like(inputs, dtype=torch.bool) if real is None else real.bool()
+
+    def signals(self, outputs: Any, batch: Batch) -> Signals:
+        return replace(super().signals(outputs, batch), encoder_states=outputs.get("encoder_last_hidden_state"))
 
     def derived_inputs(self, model: nn.Module, batch: Batch) -> dict[str, Any]:
         labels: Tensor | None = batch.get("labels")

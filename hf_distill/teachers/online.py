@@ -17,7 +17,7 @@ from transformers.trainer_utils import unwrap_peft_model
 from hf_distill.errors import MissingInputError, UntrainedTeacherError
 from hf_distill.heads import Head
 from hf_distill.teachers.base import Teacher
-from hf_distill.types import Batch, Signals
+from hf_distill.types import TEACHER_PREFIX, Batch, Signals
 
 
 class OnlineTeacher(Teacher):
@@ -93,6 +93,7 @@ class OnlineTeacher(Teacher):
         Raises:
             MissingInputError: if the batch lacks the teacher's main input.
         """
+        batch = _as_read_by_teacher(batch, self._input_names)
         inputs = {name: batch[name] for name in self._input_names if batch.get(name) is not None}
         if self.model.main_input_name not in inputs and "inputs_embeds" not in inputs:
             raise MissingInputError(
@@ -111,3 +112,13 @@ class OnlineTeacher(Teacher):
             signals = self.head.signals(outputs, batch)
         # An inference tensor cannot be kept for the backward pass of a term; its copy can.
         return signals if self._is_sharded else replace(signals, logits=signals.logits.clone())
+
+
+def _as_read_by_teacher(batch: Batch, input_names: frozenset[str]) -> Batch:
+    """The batch with the teacher's own inputs in place of the student's, if it has some: all of them, since a mask of
+    the one and tokens of the other do not go together. A decoder's inputs are made of the labels, and stay."""
+    own = {name: batch[f"{TEACHER_PREFIX}{name}"] for name in input_names if f"{TEACHER_PREFIX}{name}" in batch}
+    if not own:
+        return batch
+    shared = {name: value for name, value in batch.items() if name not in input_names or name.startswith("decoder_")}
+    return {**shared, **own}

@@ -64,11 +64,13 @@ class SoftTargetTerm(Term):
             raise MissingTeacherError("The soft-target term compares with a teacher's logits, and got teacher=None.")
         divergence = self.divergence if student.is_distribution else logit_mse
         temperature = as_schedule(self.temperature)(progress)
-        if where.mask.device.type == "cpu":
-            ours, theirs = student.logits[where.mask], teacher.logits[where.mask]
+        ours, theirs, mask = student.logits, teacher.logits, where.mask
+        if mask.device.type != "cpu":  # picking the positions would wait for the device to count them
+            values = divergence(ours, theirs, temperature=temperature, mask=mask)
+        elif mask.all():
             values = divergence(ours, theirs, temperature=temperature)
-        else:  # picking the positions would wait for the device to count them
-            values = divergence(student.logits, teacher.logits, temperature=temperature, mask=where.mask)
+        else:
+            values = divergence(ours[mask], theirs[mask], temperature=temperature)
         return TermLoss(values.sum(), where.counts[self.unit])
 
     def log_values(self, progress: float) -> dict[str, float]:

@@ -15,6 +15,7 @@ SIGNALS = NOUNS | {"heads", "cache", "teachers"}
 WHAT_TO_LEARN = {"functional", "schedules", "layer_maps", "terms", "objective"}
 ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "students", "report", "tally"}
 ALL_BUT_MODELS |= {"preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances"}
+ALL_BUT_MODELS |= {"position_tables", "raw_columns", "teacher_inputs"}
 
 # room: what it may import, which is always of an earlier row
 ROOMS = {
@@ -33,16 +34,20 @@ ROOMS = {
     "teachers": {"types", "errors", "heads", "cache"},
     "students": {"types", "errors", "layer_maps"},
     "models": set(),
-    "preflight": SIGNALS | {"terms", "objective"},
+    "position_tables": set(),
+    "raw_columns": {"types", "errors"},
+    "teacher_inputs": {"types", "errors", "raw_columns"},
+    "preflight": SIGNALS | {"terms", "objective", "raw_columns"},
     "trial_batches": {"types", "errors"},
     "teacher_scores": {"types", "errors", "heads"},
-    "rehearsal": SIGNALS | {"terms", "objective", "preflight", "trial_batches", "teacher_scores"},
+    "rehearsal": SIGNALS | {"terms", "objective", "position_tables", "preflight", "trial_batches", "teacher_scores"},
     "invariances": SIGNALS | {"trial_batches"},
     "report": NOUNS | {"heads"},
     "tally": {"types", "errors"},
     "training_args": ALL_BUT_MODELS,
     "callbacks": ALL_BUT_MODELS | {"training_args"},
-    "trainer": ALL_BUT_MODELS | {"training_args", "callbacks"},
+    "evaluation": SIGNALS | {"terms", "objective", "tally", "training_args"},
+    "trainer": ALL_BUT_MODELS | {"training_args", "callbacks", "evaluation"},
     "cli": ALL_BUT_MODELS | {"training_args", "callbacks", "trainer", "models"},
 }
 TRAINERLESS = {"functional", "models"}

@@ -1,9 +1,17 @@
-import tempfile
-from pathlib import Path
+from transformers import AutoModelForSequenceClassification
 
-from tests.house.local_hub import put_tokenizer
-from tests.tiny_trainers import trainer_for
+from tests.house.local_hub import put_dataset, put_model, put_tokenizer
 
+
+questions = ["who sat on the mat", "what did the dog do", "is it late", "where is the cat"]
+answers = ["the cat sat on the mat", "the dog slept", "it is noon", "the cat is out"]
+rows = [{"question": questions[i % 4], "sentence": answers[i // 2], "label": i % 2} for i in range(8)]
+put_dataset("nyu-mll/glue", {"train": rows, "validation": rows}, config="qnli")
 
 put_tokenizer("google-bert/bert-base-uncased", ["a fine film"])
-trainer = trainer_for(Path(tempfile.mkdtemp()))
+for model_id, texts in {
+    "textattack/bert-base-uncased-QNLI": questions + answers,
+    "distilbert/distilroberta-base": [*questions, *answers, "another word"],
+}.items():
+    tokenizer = put_tokenizer(model_id, texts)
+    put_model(model_id, AutoModelForSequenceClassification, vocab_size=len(tokenizer))

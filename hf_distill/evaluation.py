@@ -1,0 +1,132 @@
+"""`Trainer`'s evaluation, with losses that are exact: sums over counts of the whole set."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import Trainer
+from transformers.trainer_pt_utils import find_batch_size
+from transformers.trainer_utils import EvalLoopOutput
+
+from hf_distill.heads import Head
+from hf_distill.objective import Objective
+from hf_distill.tally import Tally
+from hf_distill.terms import HardLabelTerm
+from hf_distill.training_args import DistillationTrainingArguments
+from hf_distill.types import Batch, Positions, Requirements, Signals, TermLoss, Unit
+
+
+class ExactEvaluation(Trainer):
+    """The half of [`DistillationTrainer`] that evaluates. While it does, `_evaluation` holds the sums."""
+
+    args: DistillationTrainingArguments
+    head: Head
+    distillation_objective: Objective
+    """Not `objective`: there Transformers keeps the number that a hyperparameter search optimises."""
+    _evaluation: Tally | None = None
+    _compare: Callable[..., tuple[Signals, Signals | None, Positions, Any]]
+    _student_inputs: Callable[[Batch], dict[str, Any]]
+    _progress: Callable[[], float]
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """`Trainer`'s loop, with losses that are sums over counts of the whole set."""
+        self._evaluation = Tally()
+        try:
+            output = super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
+            means = self._evaluation.means(self.accelerator)
+        finally:
+            self._evaluation = None
+        exact = {f"{metric_key_prefix}_{name}": value for name, value in self._metrics(means).items()}
+        return output._replace(metrics={**(output.metrics or {}), **exact})
+
+    def _metrics(self, means: dict[str, float]) -> dict[str, float]:
+        metrics = dict(means)
+        terms = [f"loss/{name}" for name in self.distillation_objective.terms]
+        if all(name in means for name in terms):
+            weights = self.distillation_objective.weights(self._progress()).values()
+            metrics["loss"] = sum(weight * means[name] for name, weight in zip(terms, weights, strict=True))
+        is_own_loss = self.label_smoother is None and self.compute_loss_func is None
+        label_loss = means.get(f"loss/{self._label_term}")
+        if self.head.is_language_model and is_own_loss and label_loss is not None:
+            metrics["perplexity"] = math.exp(min(label_loss, 700.0))
+        return metrics
+
+    @property
+    def _label_term(self) -> str:
+        """The name under which the labels' loss is reported."""
+        terms = self.distillation_objective.terms.items()
+        return next((name for name, weighted in terms if isinstance(weighted.term, HardLabelTerm)), "labels")
+
+    def _tally(
+        self,
+        tally: Tally,
+        model: nn.Module,
+        batch: Batch,
+        requires: Requirements,
+        losses: dict[str, TermLoss],
+        signals: tuple[Signals, Signals | None, Positions],
+    ) -> None:
+        """Add one evaluation batch, without the rows that `even_batches` repeats to fill up the last one."""
+        real_rows = self._num_real_rows(batch)
+        if real_rows is not None:
+            student, teacher, where, _ = self._compare(model, _first_rows(batch, max(real_rows, 1)), requires)
+            signals = student, teacher, where
+            losses = self.distillation_objective(student, teacher, where, self._progress())
+        student, teacher, where = signals
+        named = {f"loss/{name}": loss for name, loss in losses.items()}
+        if student.label_loss is not None:
+            named.setdefault(f"loss/{self._label_term}", TermLoss(student.label_loss, where.counts[Unit.LABEL]))
+        if self.args.report_agreement and teacher is not None and self.head.is_distribution:
+            agree = (student.logits.argmax(-1) == teacher.logits.argmax(-1)) & where.mask
+            named["agreement"] = TermLoss(agree.sum().float(), where.counts[Unit.POSITION])
+        if real_rows == 0:
+            named = {name: TermLoss(total * 0, count * 0) for name, (total, count) in named.items()}
+        tally.add(named)
+
+    def _num_real_rows(self, batch: Batch) -> int | None:
+        """How many rows of this process's last batch are its own; None if all are."""
+        state = self.accelerator.gradient_state
+        if self.accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
+            return None
+        size: int = find_batch_size(batch)
+        own: int = state.remainder - self.accelerator.process_index * size
+        return min(max(own, 0), size)
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> Any:
+        """`Trainer`'s step, which also measures text without labels if the objective reads none."""
+        if all(inputs.get(name) is not None for name in self.label_names):
+            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        if self.distillation_objective.requires.labels:
+            return super().prediction_step(model, self._student_inputs(inputs), prediction_loss_only, ignore_keys)
+        label_names, can_return_loss = self.label_names, self.can_return_loss
+        self.label_names, self.can_return_loss = [], True
+        try:
+            loss, logits, _ = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        finally:
+            self.label_names, self.can_return_loss = label_names, can_return_loss
+        return loss, logits, None
+
+
+def _first_rows(batch: Batch, count: int) -> dict[str, Any]:
+    size = find_batch_size(batch)
+    return {
+        name: value[:count] if isinstance(value, Tensor) and value.ndim and len(value) == size else value
+        for name, value in batch.items()
+    }
