@@ -24,6 +24,12 @@ class Unit(str, Enum):
     """Labels that the student's own loss averages over."""
     POSITION = "position"
     """Positions (rows, tokens, answer ends …) at which the outputs of student and teacher are compared."""
+    TOKEN = "token"
+    """Real tokens that a model reads. Of images and sounds, whose rows all have one length: rows."""
+    DECODER_TOKEN = "decoder token"
+    """Those that the decoder of an encoder–decoder reads."""
+    ROW = "row"
+    """Sequences, images or sounds."""
 
 
 class TermLoss(NamedTuple):
@@ -61,8 +67,10 @@ class StackShape:
 
     num_layers: int
     hidden_size: int
-    num_attention_heads: int | None = None
-    """None where the blocks have no attention that we know."""
+    num_attention_heads: int = 0
+    """0 where the blocks have several attentions, so that there is no one number."""
+    attention_width: int = 0
+    """Of all queries of a token together, which is not the hidden size in every model."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,9 @@ class Positions:
     """Bool `(…)`: True where `Signals.logits` of student and teacher are compared."""
     counts: Mapping[Unit, Tensor]
     """How many of each unit this micro-batch has, each 0-d."""
+    tokens: Mapping[Unit, Tensor | None] = field(default_factory=dict)
+    """For `Unit.TOKEN` and `Unit.DECODER_TOKEN`, bool `(B, L)`: the tokens that are no padding. None if all are, as in
+    images and sounds."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +135,15 @@ class Requirements:
     """The student's own loss, hence labels in the batch."""
     teacher: bool = False
     """The teacher's signals, hence a forward pass of the teacher."""
+    student_features: frozenset[Feature] = field(default=frozenset(), repr=False)
+    """What is read inside of the student."""
+    teacher_features: frozenset[Feature] = field(default=frozenset(), repr=False)
+    """What is read inside of the teacher."""
 
     def __or__(self, other: "Requirements") -> "Requirements":
-        return Requirements(labels=self.labels or other.labels, teacher=self.teacher or other.teacher)
+        return Requirements(
+            labels=self.labels or other.labels,
+            teacher=self.teacher or other.teacher,
+            student_features=self.student_features | other.student_features,
+            teacher_features=self.teacher_features | other.teacher_features,
+        )

@@ -1,7 +1,6 @@
 """Reading the features of one model in its one ordinary forward."""
 
 from collections.abc import Collection, Mapping
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -10,10 +9,12 @@ from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import logging
 from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
-from hf_distill.errors import ConfigurationError, UnsupportedModelError
+from hf_distill.errors import UnsupportedModelError
+from hf_distill.feature_reading.checkpointing import check_checkpointing
+from hf_distill.feature_reading.learned_parts import attach_parts, detach_parts
 from hf_distill.feature_reading.projections import Projections
 from hf_distill.feature_reading.stacks import Stack, anatomy_of, stacks_of
-from hf_distill.types import Feature
+from hf_distill.types import Feature, Unit
 
 
 logger = logging.get_logger(__name__)
@@ -28,86 +29,109 @@ class FeatureReader:
 
     Hidden states come from the model's own recording (`output_hidden_states`). Queries, keys and values are what the
     projections return, seen by forward hooks, so that SDPA and flash attention stay on. Only attention probabilities
-    need the eager attention, to which the model is then switched, with a warning.
+    need the eager attention, to which the model is then switched, with a warning, until the reader is removed.
 
-    Inside `with reader:` each forward of the model returns the features too, as one more entry of its outputs, so that
-    wrappers such as DDP see them; [`take`] takes them out again. Outside, nothing is recorded. Hooks must be there
-    before a compiled model is called for the first time, so make the reader before that.
+    Between [`attach`] and [`remove`], [`call`] gives the outputs of the model and its features. They travel in the
+    outputs, so that wrappers such as DDP see them. A call that does not go through the reader records nothing. Hooks
+    must be there before a compiled model is called for the first time, so attach the reader before that.
 
     Args:
         model: a `PreTrainedModel`, or a PEFT model of one.
         features: what to read.
-        projections: name → learned map, applied to the features whose `projection` names it, inside the forward. They
-            must be part of the model.
+        parts: the learned parts that features with a `projection` go through, by its name. They become a submodule of
+            the model, which its state does not show, and are called inside its forward, so that whatever treats the
+            parameters of the model (optimizer, clipping, DDP, FSDP) treats theirs.
 
     Raises:
         UnsupportedModelError: if a layer or a side does not exist, or the model has no projections that we know.
-        ConfigurationError: with gradient checkpointing of the reentrant kind, which loses the gradient of what is read
-            inside of a block.
     """
 
     def __init__(
-        self, model: nn.Module, features: Collection[Feature], projections: Mapping[str, nn.Module] | None = None
+        self, model: nn.Module, features: Collection[Feature], parts: Mapping[str, nn.Module] | None = None
     ) -> None:
         self.model = model
         self.features = tuple(sorted(features, key=str))
-        self.projections = projections or {}
-        self.is_recording = False
-        self._recorded: dict[tuple[str, int, str | None], Tensor] = {}
+        self.parts = nn.ModuleDict(parts)
         self._stacks = stacks_of(model)
+        anatomy = anatomy_of(model)
+        for feature in self.features:
+            first = 0 if feature.kind == "hidden_states" else 1
+            _check_layer(feature, first, anatomy.stack(feature.side).num_layers, anatomy.model)
+        kinds = {feature.kind for feature in self.features}
         layers = {feature.layer for feature in self.features if feature.kind == "hidden_states"}
-        self._keyword_arguments: dict[str, Any] = {"output_hidden_states": sorted(layers)} if layers else {}
+        self._arguments: dict[str, Any] = {"output_hidden_states": sorted(layers)} if layers else {}
+        self._arguments |= {"output_attentions": True} if "attentions" in kinds else {}
+        self._unasked = _recorded_names(unwrap_peft_model(model), self._arguments)
+        read = {(f.side, f.layer) for f in self.features if f.kind in PROJECTED}
+        self._projections = {place: self._stack(place[0]).projections(place[1]) for place in sorted(read, key=str)}
+        self._recorded: dict[tuple[str, int, str | None], Tensor] = {}
+        self._is_recording = False
+        self._handles: list[Any] = []
+        self._attention: str | None = None
+
+    def attach(self) -> None:
+        """Put the hooks and the learned parts in.
+
+        Raises:
+            ConfigurationError: with activation checkpointing of the reentrant kind.
+        """
+        check_checkpointing(self.model)
+        if "output_attentions" in self._arguments:
+            self._attention = _use_eager_attention(unwrap_peft_model(self.model))
         for stack in self._stacks.values():  # else the first call does it, which a compiled one cannot
             maybe_install_capturing_hooks(stack.model)
-        for feature in self.features:
-            self._check(feature)
-        if any(feature.kind == "attentions" for feature in self.features):
-            self._keyword_arguments["output_attentions"] = True
-            _use_eager_attention(unwrap_peft_model(model))
-        self._not_asked_for = _names_of_what_is_recorded(unwrap_peft_model(model), self._keyword_arguments)
-        hooks: list[Any] = [model.register_forward_pre_hook(self._begin, with_kwargs=True)]
-        read = {(f.side, f.layer) for f in self.features if f.kind in PROJECTED}
-        for side, layer in sorted(read, key=str):
-            projections_of_layer = self._stack(side).projections(layer)
-            for index, module in enumerate(projections_of_layer.modules):
-                hook = _ProjectionHook(self, projections_of_layer, index, side, layer)
-                hooks.append(module.register_forward_hook(hook))
-        hooks.append(model.register_forward_hook(self._end))
-        self._hooks = hooks
+        self._handles = [self.model.register_forward_pre_hook(self._begin, with_kwargs=True)]
+        for (side, layer), projections in self._projections.items():
+            for index, module in enumerate(projections.modules):
+                hook = _ProjectionHook(self, projections, index, side, layer)
+                self._handles.append(module.register_forward_hook(hook))
+        self._handles.append(self.model.register_forward_hook(self._end))
+        if len(self.parts):
+            self._handles += attach_parts(self.model, self.parts)
+        vars(self.model)["_feature_reader"] = self
 
     def remove(self) -> None:
-        """Take the hooks out of the model."""
-        for hook in self._hooks:
-            hook.remove()
+        """Take all of it out again."""
+        for handle in self._handles:
+            handle.remove()
+        if len(self.parts):
+            detach_parts(self.model)
+        if self._attention is not None:
+            unwrap_peft_model(self.model).set_attn_implementation(self._attention)
+        self._handles, self._attention = [], None
+        del vars(self.model)["_feature_reader"]
 
-    def __enter__(self) -> "FeatureReader":
-        self.is_recording = True
-        return self
+    def call(
+        self, model: nn.Module, inputs: Mapping[str, Any], tokens: Mapping[Unit, Tensor | None]
+    ) -> tuple[Any, dict[Feature, Tensor]]:
+        """The outputs of a forward, without the features, and the features.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.is_recording = False
-        self._recorded.clear()
-
-    def take(self, outputs: Any) -> tuple[Any, dict[Feature, Tensor]]:
-        """The outputs without the features, and the features."""
+        Args:
+            model: the model, or what it is wrapped in.
+            inputs: what it is called with.
+            tokens: from `Positions`. Padding is 0 where the learned parts read it, whatever stands there.
+        """
+        self._is_recording, self._tokens = True, tokens
+        try:
+            outputs = model(**inputs)
+        finally:
+            self._is_recording, self._tokens = False, {}
+            self._recorded.clear()
         features = dict(zip(self.features, outputs[OUTPUT_NAME], strict=True))
         return _without(outputs, {OUTPUT_NAME}), features
 
     # Dynamo runs the hooks of the outermost module outside of its graph; on their own they are not worth one.
     @torch.compiler.disable
     def _begin(self, model: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
-        self._recorded.clear()
-        return (args, kwargs | self._keyword_arguments) if self.is_recording else None
+        return (args, kwargs | self._arguments) if self._is_recording else None
 
     @torch.compiler.disable
     def _end(self, model: nn.Module, args: Any, outputs: Any) -> Any:
-        if not self.is_recording:
+        if not self._is_recording:
             return outputs
         features = tuple(self._feature(outputs, feature) for feature in self.features)
         self._recorded.clear()
-        outputs = _without(outputs, self._not_asked_for)
+        outputs = _without(outputs, self._unasked)
         outputs[OUTPUT_NAME] = features
         return outputs
 
@@ -125,23 +149,26 @@ class FeatureReader:
                     "only."
                 )
             tensor = recorded[feature.layer - first]
-        return tensor if feature.projection is None else self.projections[feature.projection](tensor)
+        if feature.projection is None:
+            return tensor
+        real = self._tokens.get(Unit.DECODER_TOKEN if feature.side == "decoder" else Unit.TOKEN)
+        projected: Tensor = self.parts[feature.projection](
+            tensor if real is None else tensor.masked_fill(~real[..., None], 0.0)
+        )
+        return projected
 
     def _stack(self, side: str | None) -> Stack:
         return self._stacks[side if side in self._stacks else ""]
 
-    def _check(self, feature: Feature) -> None:
-        num_layers = anatomy_of(self.model).stack(feature.side).num_layers
-        first = 0 if feature.kind == "hidden_states" else 1
-        if not first <= feature.layer <= num_layers:
-            raise UnsupportedModelError(
-                f"{type(self.model).__name__} has {feature.kind} of the layers {first} to {num_layers}, and layer "
-                f"{feature.layer} is asked for. Choose another `layer_map`."
-            )
+
+def reader_of(model: nn.Module) -> FeatureReader | None:
+    """The reader that is attached to a model; a copy of the model has a copy of it."""
+    reader: FeatureReader | None = vars(model).get("_feature_reader")
+    return reader
 
 
 class _ProjectionHook:
-    """Keeps what one projection returned, while its reader records."""
+    """Keeps what one projection returned, while its reader records, so not while a backward pass recomputes it."""
 
     def __init__(
         self, reader: FeatureReader, projections: Projections, index: int, side: str | None, layer: int
@@ -149,24 +176,17 @@ class _ProjectionHook:
         self.reader, self.projections, self.index, self.side, self.layer = reader, projections, index, side, layer
 
     def __call__(self, module: nn.Module, args: Any, output: Tensor) -> None:
-        if self.reader.is_recording:
+        if self.reader._is_recording:
             for kind, heads in self.projections.kinds_of(self.index, output).items():
                 self.reader._recorded[kind, self.layer, self.side] = heads
 
 
-def check_checkpointing(model: nn.Module) -> None:
-    """Refuses a model whose gradient checkpointing is of the reentrant kind.
-
-    Raises:
-        ConfigurationError: if it is, since what is read inside of a block then has no gradient.
-    """
-    for module in model.modules():
-        function = getattr(module, "_gradient_checkpointing_func", None)
-        if getattr(module, "gradient_checkpointing", False) and getattr(function, "keywords", {}).get("use_reentrant"):
-            raise ConfigurationError(
-                f"{type(model).__name__} checkpoints with use_reentrant=True, which gives what is read inside of a "
-                "block no gradient. Pass `gradient_checkpointing_kwargs={'use_reentrant': False}`."
-            )
+def _check_layer(feature: Feature, first: int, num_layers: int, model: str) -> None:
+    if not first <= feature.layer <= num_layers:
+        raise UnsupportedModelError(
+            f"{model} has {feature.kind} of the layers {first} to {num_layers}, and layer {feature.layer} is asked "
+            "for. Choose another `layer_map`."
+        )
 
 
 def _recorded_by_the_model(outputs: Any, kind: str, side: str | None) -> Any:
@@ -177,7 +197,7 @@ def _recorded_by_the_model(outputs: Any, kind: str, side: str | None) -> Any:
     return outputs.get(f"{side}_{kind}", outputs.get(kind))
 
 
-def _names_of_what_is_recorded(model: Any, arguments: Collection[str]) -> set[str]:
+def _recorded_names(model: Any, arguments: Collection[str]) -> set[str]:
     """The entries of the outputs that are there only because the arguments ask for them."""
     kinds = [name.removeprefix("output_") for name in arguments if not getattr(model.config, name, False)]
     cross = ["cross_attentions"] if "attentions" in kinds else []
@@ -189,13 +209,15 @@ def _without(outputs: Any, names: Collection[str]) -> Any:
     return type(outputs)(**{name: value for name, value in outputs.items() if name not in names})
 
 
-def _use_eager_attention(model: Any) -> None:
-    implementation = model.config._attn_implementation
+def _use_eager_attention(model: Any) -> str | None:
+    """Switch the model to it; what it had before, if that was another one."""
+    implementation: str = model.config._attn_implementation
     if implementation == "eager":
-        return
+        return None
     logger.warning(
         f"A term reads the attention probabilities of {type(model).__name__}, which {implementation!r} attention never "
         "makes, so the model is switched to the slower 'eager' attention. Relations of queries, keys and values "
         "(`RelationTerm`) keep the fast one."
     )
     model.set_attn_implementation("eager")
+    return implementation

@@ -28,9 +28,11 @@ class Stack(NamedTuple):
 
     @property
     def shape(self) -> StackShape:
-        attentions = list(self_attentions(self.blocks[0]))
-        heads = self.projections(1).num_heads if len(attentions) == 1 else None
-        return StackShape(len(self.blocks), self.model.config.hidden_size, heads)
+        sizes = len(self.blocks), self.model.config.hidden_size
+        if len(list(self_attentions(self.blocks[0]))) != 1:
+            return StackShape(*sizes)
+        attention = self.projections(1)
+        return StackShape(*sizes, attention.num_heads, attention.num_heads * attention.head_size)
 
 
 def stacks_of(model: nn.Module) -> Mapping[str, Stack]:
@@ -68,7 +70,7 @@ def anatomy_of(model: nn.Module) -> Anatomy:
         >>> from transformers import BertConfig, BertModel
         >>> sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 8}
         >>> anatomy_of(BertModel(BertConfig(**sizes, num_hidden_layers=3))).stack(None)
-        StackShape(num_layers=3, hidden_size=8, num_attention_heads=2)
+        StackShape(num_layers=3, hidden_size=8, num_attention_heads=2, attention_width=8)
     """
     return Anatomy(type(model).__name__, {side: stack.shape for side, stack in stacks_of(model).items()})
 

@@ -1,8 +1,21 @@
 """What a student can imitate: one family a file."""
 
+from hf_distill.terms.attention import AttentionMapTerm, AttentionScoreTerm
 from hf_distill.terms.base import Term
+from hf_distill.terms.feature_terms import FeatureTerm
 from hf_distill.terms.hard_labels import HardLabelTerm
+from hf_distill.terms.hidden_states import HiddenStateTerm
+from hf_distill.terms.relations import RelationTerm
 from hf_distill.terms.soft_targets import SoftTargetTerm
 
 
-__all__ = ["HardLabelTerm", "SoftTargetTerm", "Term"]
+__all__ = [
+    "AttentionMapTerm",
+    "AttentionScoreTerm",
+    "FeatureTerm",
+    "HardLabelTerm",
+    "HiddenStateTerm",
+    "RelationTerm",
+    "SoftTargetTerm",
+    "Term",
+]

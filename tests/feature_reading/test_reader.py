@@ -5,11 +5,12 @@ import copy
 import pytest
 import torch
 from transformers import AlbertConfig, AlbertForSequenceClassification, CLIPConfig, CLIPModel
+from transformers.testing_utils import CaptureLogger
+from transformers.utils import logging
 
-from hf_distill.errors import ConfigurationError, UnsupportedModelError
-from hf_distill.feature_reading import FeatureReader
-from hf_distill.feature_reading.reader import check_checkpointing
-from hf_distill.types import Feature
+from hf_distill.errors import UnsupportedModelError
+from hf_distill.feature_reading import FeatureReader, reader_of
+from hf_distill.types import Feature, Unit
 from tests.architectures import ENCODER_DECODERS, TASKS, batch_of, model_of
 from tests.tiny_models import VOCAB_SIZE
 
@@ -27,10 +28,16 @@ UNSCALED = ("t5",)
 
 def read(model, features, batch):
     reader = FeatureReader(model, features)
-    with reader:
-        outputs, found = reader.take(model(**batch))
+    reader.attach()
+    outputs, found = reader.call(model, batch, {})
     reader.remove()
     return outputs, found
+
+
+def attached(model, features, parts=None):
+    reader = FeatureReader(model, features, parts)
+    reader.attach()
+    return reader
 
 
 def everything(side, layers=2):
@@ -151,30 +158,31 @@ def test_reading_changes_nothing(architecture, side):
     batch = {name: value.float() if value.is_floating_point() else value for name, value in batch.items()}
     before = model(**batch)
     hidden_and_projected = [feature for feature in everything(side) if feature.kind != "attentions"]
-    reader = FeatureReader(model, hidden_and_projected)
-    with reader:
-        outputs, _ = reader.take(model(**batch))
+    reader = attached(model, hidden_and_projected)
+    outputs, _ = reader.call(model, batch, {})
     after = model(**batch)
-    assert model.config._attn_implementation == before.get("attention", model.config._attn_implementation)
     assert list(outputs) == list(before) == list(after)
     assert torch.equal(outputs.logits, before.logits)
     assert torch.equal(after.logits, before.logits)
     reader.remove()
     assert not any(module._forward_pre_hooks for module in model.modules())
+    assert reader_of(model) is None
 
 
-def test_fast_attention_stays_on_for_queries_and_goes_for_probabilities():
+def test_fast_attention_stays_on_for_queries_and_hidden_states():
     model = model_of("bert", 1)
-    assert model.config._attn_implementation == "sdpa"
-    FeatureReader(model, [Feature("queries", 1), Feature("hidden_states", 1)])
+    attached(model, [Feature("queries", 1), Feature("hidden_states", 1)])
     assert model.config._attn_implementation == "sdpa"
 
 
-def test_attention_probabilities_ask_for_eager_and_say_so(caplog, monkeypatch):
-    monkeypatch.setattr("hf_distill.feature_reading.reader.logger.propagate", True, raising=False)
+def test_attention_probabilities_ask_for_eager_and_say_so():
     model = model_of("bert", 1)
-    FeatureReader(model, [Feature("attentions", 1)])
+    with CaptureLogger(logging.get_logger("hf_distill.feature_reading.reader")) as captured:
+        reader = attached(model, [Feature("attentions", 1)])
+    assert "BertForSequenceClassification, which 'sdpa' attention never makes" in captured.out
     assert model.config._attn_implementation == "eager"
+    reader.remove()
+    assert model.config._attn_implementation == "sdpa"
 
 
 def test_what_the_user_asks_the_model_to_record_stays_in_its_outputs():
@@ -217,23 +225,11 @@ def test_recomputation_records_nothing():
     """The reader has let go by then: a second recording would keep every block's activations alive."""
     model = model_of("bert", 2).train()
     model.activation_checkpointing_enable({"use_reentrant": False})
-    reader = FeatureReader(model, [Feature("queries", 1), Feature("keys", 2)])
-    with reader:
-        _, found = reader.take(model(**batch_of("bert")))
+    reader = attached(model, [Feature("queries", 1), Feature("keys", 2)])
+    _, found = reader.call(model, batch_of("bert"), {})
     assert reader._recorded == {}
     sum(tensor.sum() for tensor in found.values()).backward()
     assert reader._recorded == {}
-
-
-def test_reentrant_checkpointing_is_refused():
-    model = model_of("bert", 2).train()
-    model.activation_checkpointing_enable({"use_reentrant": True})
-    with pytest.raises(ConfigurationError, match="BertForSequenceClassification checkpoints with use_reentrant=True"):
-        check_checkpointing(model)
-    model.activation_checkpointing_enable({"use_reentrant": False})
-    check_checkpointing(model)
-    model.activation_checkpointing_disable()
-    check_checkpointing(model)
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
@@ -243,12 +239,11 @@ def test_a_compiled_model_gives_the_same(architecture, backend):
     model, batch = model_of(architecture, 2).double().train(), batch_of(architecture)
     features = [Feature("hidden_states", 2, side), *(Feature(kind, 1, side) for kind in PROJECTED)]
     _, expected = read(copy.deepcopy(model), features, batch)
-    reader = FeatureReader(model, features)
+    reader = attached(model, features)
     torch._dynamo.reset()
     compiled = torch.compile(model, backend=backend, fullgraph=True)
-    with reader:
-        for _ in range(2):
-            _, found = reader.take(compiled(**batch))
+    for _ in range(2):
+        _, found = reader.call(compiled, batch, {})
     assert found.keys() == expected.keys()
     for feature, tensor in expected.items():
         torch.testing.assert_close(found[feature], tensor)
@@ -269,10 +264,23 @@ def test_blocks_that_share_their_weights():
         read(model, [Feature("hidden_states", 1)], batch_of("bert"))
 
 
-def test_a_copy_of_a_model_reads_with_a_reader_of_its_own():
+def test_a_copy_of_a_model_has_a_copy_of_its_reader():
     model = model_of("bert", 2).eval()
-    reader = FeatureReader(model, [Feature("queries", 1)])
-    twin = copy.deepcopy(model)
-    with reader:
-        twin(**batch_of("bert"))
-    assert reader._recorded == {}
+    feature = Feature("hidden_states", 1, projection="p")
+    reader = attached(model, [feature], {"p": torch.nn.Linear(16, 8)})
+    twin = copy.deepcopy(model).double()
+    _, found = reader_of(twin).call(twin, batch_of("bert"), {})
+    assert found[feature].dtype == torch.double
+    assert reader_of(twin).parts["p"].weight is twin._distillation["p"].weight is not reader.parts["p"].weight
+    assert reader_of(model) is reader
+
+
+def test_padding_reaches_no_learned_part():
+    model, batch = model_of("bert", 1).eval(), batch_of("bert")
+    feature = Feature("hidden_states", 1, projection="p")
+    reader = attached(model, [feature], {"p": torch.nn.Linear(16, 3)})
+    _, found = reader.call(model, batch, {Unit.TOKEN: batch["attention_mask"].bool()})
+    for token in batch["attention_mask"].logical_not().nonzero().tolist():
+        assert torch.equal(found[feature][tuple(token)], reader.parts["p"].bias)
+    _, unmasked = reader.call(model, batch, {})
+    assert not torch.equal(found[feature][1, -1], unmasked[feature][1, -1])

@@ -1,0 +1,37 @@
+"""Learned parts that hang on a student while it is trained, and are no part of what is saved as the student."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+
+NAME = "_distillation"
+"""The submodule that holds them."""
+
+
+def attach_parts(model: nn.Module, parts: nn.ModuleDict) -> list[Any]:
+    """Make the parts a submodule of the model, unseen in its state.
+
+    Returns:
+        Handles, whose `remove` undoes the hiding; the submodule itself is taken off by [`detach_parts`].
+    """
+    model.add_module(NAME, parts)
+    return [
+        model.register_state_dict_post_hook(_leave_out),
+        model.register_load_state_dict_post_hook(_do_not_miss),
+    ]
+
+
+def detach_parts(model: nn.Module) -> None:
+    del model._modules[NAME]
+
+
+def _leave_out(model: nn.Module, state: dict[str, Any], prefix: str, metadata: Mapping[str, Any]) -> None:
+    for name in [name for name in state if name.startswith(f"{prefix}{NAME}.")]:
+        del state[name]
+
+
+def _do_not_miss(model: nn.Module, incompatible_keys: Any) -> None:
+    missing = incompatible_keys.missing_keys
+    missing[:] = [name for name in missing if f"{NAME}." not in name]

@@ -1,0 +1,19 @@
+"""The learned map from a student's width to its teacher's."""
+
+from torch import Tensor, nn
+
+
+class Projection(nn.Linear):
+    """A linear map that computes in its own precision, whatever that of the features.
+
+    It stays outside of the region that mixed precision lowers.
+
+    Example:
+
+        >>> import torch
+        >>> Projection(2, 3)(torch.ones(2, dtype=torch.bfloat16)).dtype
+        torch.float32
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        return super().forward(features.to(self.weight.dtype))
