@@ -21,7 +21,7 @@ from hf_distill.heads.alignment import Alignment, check_number_of_classes, class
 from hf_distill.objective import Objective
 from hf_distill.raw_columns import TEXT
 from hf_distill.teachers import OnlineTeacher
-from hf_distill.types import Batch
+from hf_distill.types import TEACHER_PREFIX, Batch
 
 
 logger = logging.get_logger(__name__)
@@ -108,6 +108,21 @@ def alignment(
     if isinstance(head, RegressionHead) and student.config.num_labels == teacher.config.num_labels == 1:
         return Alignment()
     return class_alignment(student.config, teacher.config, head.class_axis)
+
+
+def check_same_tokens(objective: Objective, teacher_processing_class: Any) -> None:
+    """Layers are compared token by token, so student and teacher read the same tokens.
+
+    Raises:
+        ConfigurationError: if the teacher has a tokenizer or processor of its own.
+    """
+    if objective.compares_layers and teacher_processing_class is not None:
+        raise ConfigurationError(
+            f"the objective compares layers token by token ({', '.join(objective.terms)}), and by "
+            f"`teacher_processing_class`, a {type(teacher_processing_class).__name__}, the teacher would read other "
+            "tokens than the student. Prepare the data in the teacher's way, train the student on that, and leave "
+            "`teacher_processing_class` out; or drop the terms that compare layers."
+        )
 
 
 def check_separate_inputs(head: Head, teacher: Any, teacher_processing_class: Any, columns: Any) -> None:
@@ -219,8 +234,16 @@ def check_batch(batch: Batch, head: Head, objective: Objective) -> None:
 
     Raises:
         MissingInputError: if the objective reads labels and the batch has none.
-        ConfigurationError: if a model for one class of several gets labels that are no class indices.
+        ConfigurationError: if a model for one class of several gets labels that are no class indices, or layers are
+            compared and the teacher reads other tokens.
     """
+    own = [name for name in batch if name.startswith(TEACHER_PREFIX)]
+    if objective.compares_layers and own:
+        raise ConfigurationError(
+            f"the objective compares layers token by token ({', '.join(objective.terms)}), and the batch has inputs of "
+            f"the teacher's own, {own}, which are other tokens. Leave those columns out, or drop the terms that compare "
+            "layers."
+        )
     labels = batch.get("labels")
     if type(head) is SingleLabelHead and isinstance(labels, Tensor) and labels.is_floating_point():
         raise ConfigurationError(

@@ -1,6 +1,7 @@
 """Reading the features of one model in its one ordinary forward."""
 
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -67,6 +68,7 @@ class FeatureReader:
         self._recorded: dict[tuple[str, int, str | None], Tensor] = {}
         self._is_recording = False
         self._handles: list[Any] = []
+        self._tokens: Mapping[Unit, Tensor | None] = {}
         self._attention: str | None = None
 
     def attach(self) -> None:
@@ -87,7 +89,8 @@ class FeatureReader:
                 self._handles.append(module.register_forward_hook(hook))
         self._handles.append(self.model.register_forward_hook(self._end))
         if len(self.parts):
-            self._handles += attach_parts(self.model, self.parts)
+            weight = next(parameter for parameter in self.model.parameters() if parameter.is_floating_point())
+            self._handles += attach_parts(self.model, self.parts.to(weight.device, weight.dtype))
         vars(self.model)["_feature_reader"] = self
 
     def remove(self) -> None:
@@ -165,6 +168,24 @@ def reader_of(model: nn.Module) -> FeatureReader | None:
     """The reader that is attached to a model; a copy of the model has a copy of it."""
     reader: FeatureReader | None = vars(model).get("_feature_reader")
     return reader
+
+
+def outputs_and_features(
+    owner: nn.Module,
+    model: nn.Module,
+    inputs: Mapping[str, Any],
+    tokens: Mapping[Unit, Tensor | None] = MappingProxyType({}),
+) -> tuple[Any, Mapping[Feature, Tensor]]:
+    """One forward, and what the reader of `owner` finds in it, if it has one.
+
+    Args:
+        owner: the model itself.
+        model: the same, or what it is wrapped in.
+        inputs: what it is called with.
+        tokens: from `Positions`.
+    """
+    reader = reader_of(owner)
+    return (model(**inputs), {}) if reader is None else reader.call(model, inputs, tokens)
 
 
 class _ProjectionHook:

@@ -2,11 +2,11 @@
 
 from torch import Tensor, nn
 
+from hf_distill.functional.precision import without_autocast
+
 
 class Projection(nn.Linear):
-    """A linear map that computes in its own precision, whatever that of the features.
-
-    It stays outside of the region that mixed precision lowers.
+    """A linear map that computes in its own precision, whatever that of the features and under autocast too.
 
     Example:
 
@@ -16,4 +16,5 @@ class Projection(nn.Linear):
     """
 
     def forward(self, features: Tensor) -> Tensor:
-        return super().forward(features.to(self.weight.dtype))
+        with without_autocast(features):
+            return super().forward(features.to(self.weight.dtype))
