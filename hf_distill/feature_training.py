@@ -51,7 +51,8 @@ class FeatureTraining(ExactEvaluation):
                 f"{type(self.teacher).__name__}, which has none. Pass a model, an id or a path as `teacher=`."
             )
         if self.args.activation_checkpointing:
-            check_checkpointing(self.model, self.args.activation_checkpointing_kwargs)
+            options: Any = self.args.activation_checkpointing_kwargs
+            check_checkpointing(self.model, options)
         bound = objective.bound(anatomy_of(self.model), anatomy_of(self.teacher.model))
         requires = bound.requires
         if shares_encoder and any(feature.side != "decoder" for feature in requires.student_features):
@@ -86,7 +87,7 @@ class FeatureTraining(ExactEvaluation):
         with self.reading_features():
             if (checkpoint := kwargs.get("resume_from_checkpoint")) is not None:
                 self._load_learned_parts(checkpoint)
-            return super()._inner_training_loop(*args, **kwargs)  # type: ignore[no-any-return]
+            return super()._inner_training_loop(*args, **kwargs)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         with self.reading_features():

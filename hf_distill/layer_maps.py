@@ -42,7 +42,8 @@ def check_layer_map(layer_map: LayerMap) -> None:
         len(pair) == 2 and all(isinstance(layer, int) for layer in pair) for pair in layer_map
     ):
         raise ConfigurationError(
-            f"layer_map must hold at least one pair (student layer, teacher layer) of whole numbers, got {layer_map!r}."
+            f"layer_map must hold at least one pair (student layer, teacher layer) of whole numbers, got "
+            f"{layer_map!r}."
         )
 
 
@@ -143,10 +144,7 @@ def most_similar_layers(
             "Leave out layers of the student."
         )
     alike = torch.stack(
-        [
-            torch.stack([linear_cka(mine, yours, mask=mask) for yours in teacher_features])
-            for mine in student_features
-        ]
+        [torch.stack([linear_cka(mine, yours, mask=mask) for yours in teacher_features]) for mine in student_features]
     ).tolist()
     # best[n]: the largest sum, and its teacher layers, with the student's layer so far at a teacher layer up to n
     best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())] * (theirs + 1)

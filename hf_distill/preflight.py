@@ -240,9 +240,9 @@ def check_batch(batch: Batch, head: Head, objective: Objective) -> None:
     own = [name for name in batch if name.startswith(TEACHER_PREFIX)]
     if objective.compares_layers and own:
         raise ConfigurationError(
-            f"the objective compares layers token by token ({', '.join(objective.terms)}), and the batch has inputs of "
-            f"the teacher's own, {own}, which are other tokens. Leave those columns out, or drop the terms that compare "
-            "layers."
+            f"the objective compares layers token by token ({', '.join(objective.terms)}), and the batch has inputs "
+            f"of the teacher's own, {own}, which are other tokens. Leave those columns out, or drop the terms that "
+            "compare layers."
         )
     labels = batch.get("labels")
     if type(head) is SingleLabelHead and isinstance(labels, Tensor) and labels.is_floating_point():

@@ -49,8 +49,8 @@ class Feature:
     """The name of one tensor inside a model."""
 
     kind: FeatureKind
-    """`hidden_states` are `(B, L, H)`; `queries`, `keys` and `values` `(B, heads, L, d)`, as the projections give them,
-    before any rotation, normalisation or scaling; `attentions` `(B, heads, L, L)`, probabilities."""
+    """`hidden_states` are `(B, L, H)`; `queries`, `keys` and `values` `(B, heads, L, d)`, as the projections give
+    them, before any rotation, normalisation or scaling; `attentions` `(B, heads, L, L)`, probabilities."""
     layer: int
     """n is the n-th block, from 1; hidden states have a layer 0 too, which is what the first block reads. The last
     hidden state is the model's own `hidden_states[-1]`: where a final normalisation belongs to it (GPT-2, Llama, T5),
@@ -90,10 +90,10 @@ class Anatomy:
         """
         if len(self.stacks) == 1 and (side is None or "" in self.stacks):
             return next(iter(self.stacks.values()))
-        if side not in self.stacks:
+        if side is None or side not in self.stacks:
             raise UnsupportedModelError(
-                f"{self.model} has the stacks {sorted(self.stacks)}, and side={side!r} names none of them. Pass one of "
-                "them as `side=` to the term."
+                f"{self.model} has the stacks {sorted(self.stacks)}, and side={side!r} names none of them. Pass one "
+                "of them as `side=` to the term."
             )
         return self.stacks[side]
 

@@ -68,7 +68,9 @@ def model_of(architecture: str, layers: int, width: int = 16) -> PreTrainedModel
         "deberta-v2": lambda: _deberta(encoder),
         "distilbert": lambda: _distilbert(layers, width),
         "modernbert": lambda: ModernBertForSequenceClassification(
-            ModernBertConfig(**text, cls_token_id=1, sep_token_id=2, bos_token_id=1, eos_token_id=2, local_attention=64)
+            ModernBertConfig(
+                **text, cls_token_id=1, sep_token_id=2, bos_token_id=1, eos_token_id=2, local_attention=64
+            )
         ),
         "gpt2": lambda: _gpt2(layers, width),
         "llama": lambda: LlamaForCausalLM(LlamaConfig(**text, num_key_value_heads=1)),

@@ -24,9 +24,9 @@ def check_checkpointing(model: nn.Module, arguments: dict[str, Any] | None = Non
     ]
     if any(given.get("use_reentrant") for given in (arguments or {}, *(_options(each) for each in functions))):
         raise ConfigurationError(
-            f"{type(model).__name__} checkpoints its activations with use_reentrant=True, which gives what a term reads "
-            "inside of its blocks no gradient. Set `activation_checkpointing_kwargs={'use_reentrant': False}`, or drop "
-            "the terms that compare layers."
+            f"{type(model).__name__} checkpoints its activations with use_reentrant=True, which gives what a term "
+            "reads inside of its blocks no gradient. Set `activation_checkpointing_kwargs={'use_reentrant': False}`, "
+            "or drop the terms that compare layers."
         )
 
 

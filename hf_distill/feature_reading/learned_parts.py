@@ -24,6 +24,7 @@ def attach_parts(model: nn.Module, parts: nn.ModuleDict) -> list[Any]:
 
 
 def detach_parts(model: nn.Module) -> None:
+    """Take the parts off again."""
     del model._modules[NAME]
 
 

@@ -44,7 +44,7 @@ class Projections(NamedTuple):
         return {"queries": self._heads(queries), "keys": self._heads(keys), "values": self._heads(values)}
 
     def _heads(self, flat: Tensor) -> Tensor:
-        heads = flat.unflatten(-1, (-1, self.head_size)).transpose(1, 2)
+        heads: Tensor = flat.unflatten(-1, (-1, self.head_size)).transpose(1, 2)
         repeats = self.num_heads // heads.shape[1]
         return heads.repeat_interleave(repeats, dim=1) if repeats > 1 else heads
 
@@ -81,10 +81,9 @@ def projections_of(block: nn.Module, config: Any) -> Projections:
     )
     head_size = next((getattr(attention, name) for name in HEAD_SIZES if hasattr(attention, name)), None)
     width = _width(modules[0])
+    num_heads = width // head_size if width and head_size else 0
     if len(modules) == 1:
         num_heads = config.num_attention_heads
-    else:
-        num_heads = width // head_size if width and head_size else 0
     if not width or not head_size or width % head_size or num_heads < 1:
         raise UnsupportedModelError(
             f"the projections of {type(attention).__name__} give {width} numbers a token, and its heads have the size "

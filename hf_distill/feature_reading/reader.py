@@ -20,8 +20,6 @@ from hf_distill.types import Feature, Unit
 
 logger = logging.get_logger(__name__)
 
-OUTPUT_NAME = "distillation_features"
-"""The entry of a model's outputs in which its features travel."""
 PROJECTED = ("queries", "keys", "values")
 
 
@@ -32,9 +30,9 @@ class FeatureReader:
     projections return, seen by forward hooks, so that SDPA and flash attention stay on. Only attention probabilities
     need the eager attention, to which the model is then switched, with a warning, until the reader is removed.
 
-    Between [`attach`] and [`remove`], [`call`] gives the outputs of the model and its features. They travel in the
-    outputs, so that wrappers such as DDP see them. A call that does not go through the reader records nothing. Hooks
-    must be there before a compiled model is called for the first time, so attach the reader before that.
+    Between [`attach`] and [`remove`], [`call`] gives the outputs of the model and its features. They travel with
+    the outputs, so that wrappers such as DDP see them. A call that does not go through the reader records nothing.
+    Hooks must be there before a compiled model is called for the first time, so attach the reader before that.
 
     Args:
         model: a `PreTrainedModel`, or a PEFT model of one.
@@ -107,7 +105,7 @@ class FeatureReader:
     def call(
         self, model: nn.Module, inputs: Mapping[str, Any], tokens: Mapping[Unit, Tensor | None]
     ) -> tuple[Any, dict[Feature, Tensor]]:
-        """The outputs of a forward, without the features, and the features.
+        """The outputs of a forward, and the features.
 
         Args:
             model: the model, or what it is wrapped in.
@@ -116,27 +114,26 @@ class FeatureReader:
         """
         self._is_recording, self._tokens = True, tokens
         try:
-            outputs = model(**inputs)
+            outputs, features = model(**inputs)
         finally:
             self._is_recording, self._tokens = False, {}
             self._recorded.clear()
-        features = dict(zip(self.features, outputs[OUTPUT_NAME], strict=True))
-        return _without(outputs, {OUTPUT_NAME}), features
+        return outputs, dict(zip(self.features, features, strict=True))
 
     # Dynamo runs the hooks of the outermost module outside of its graph; on their own they are not worth one.
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _begin(self, model: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
         return (args, kwargs | self._arguments) if self._is_recording else None
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _end(self, model: nn.Module, args: Any, outputs: Any) -> Any:
         if not self._is_recording:
             return outputs
         features = tuple(self._feature(outputs, feature) for feature in self.features)
         self._recorded.clear()
-        outputs = _without(outputs, self._unasked)
-        outputs[OUTPUT_NAME] = features
-        return outputs
+        # A copy, since Transformers' outputs let nothing be deleted.
+        kept = {name: value for name, value in outputs.items() if name not in self._unasked}
+        return type(outputs)(**kept), features
 
     def _feature(self, outputs: Any, feature: Feature) -> Tensor:
         if feature.kind in PROJECTED:
@@ -161,7 +158,7 @@ class FeatureReader:
         return projected
 
     def _stack(self, side: str | None) -> Stack:
-        return self._stacks[side if side in self._stacks else ""]
+        return self._stacks[side if side is not None and side in self._stacks else ""]
 
 
 def reader_of(model: nn.Module) -> FeatureReader | None:
@@ -225,19 +222,14 @@ def _recorded_names(model: Any, arguments: Collection[str]) -> set[str]:
     return {f"{side}{kind}" for side in ("", "encoder_", "decoder_") for kind in kinds} | set(cross)
 
 
-def _without(outputs: Any, names: Collection[str]) -> Any:
-    """A copy, since Transformers' outputs let nothing be deleted."""
-    return type(outputs)(**{name: value for name, value in outputs.items() if name not in names})
-
-
 def _use_eager_attention(model: Any) -> str | None:
     """Switch the model to it; what it had before, if that was another one."""
     implementation: str = model.config._attn_implementation
     if implementation == "eager":
         return None
     logger.warning(
-        f"A term reads the attention probabilities of {type(model).__name__}, which {implementation!r} attention never "
-        "makes, so the model is switched to the slower 'eager' attention. Relations of queries, keys and values "
+        f"A term reads the attention probabilities of {type(model).__name__}, which {implementation!r} attention "
+        "never makes, so the model is switched to the slower 'eager' attention. Relations of queries, keys and values "
         "(`RelationTerm`) keep the fast one."
     )
     model.set_attn_implementation("eager")

@@ -81,8 +81,8 @@ class Head(ABC):
         mask = self.mask(batch)
         labels = self.num_labels(batch) if self.has_labels(batch) else torch.zeros_like(mask.sum())
         tokens = {Unit.TOKEN: self.tokens(batch), Unit.DECODER_TOKEN: self.decoder_tokens(batch)}
-        rows = mask if tokens[Unit.TOKEN] is None else tokens[Unit.TOKEN]
-        num_rows = torch.full_like(mask.sum(), len(rows))
+        real = tokens[Unit.TOKEN]
+        num_rows = torch.full_like(mask.sum(), len(mask if real is None else real))
         counts = {unit: num_rows if real is None else real.sum() for unit, real in tokens.items()}
         return Positions(mask, {Unit.LABEL: labels, Unit.POSITION: mask.sum(), Unit.ROW: num_rows, **counts}, tokens)
 
@@ -92,8 +92,7 @@ class Head(ABC):
         if inputs is None:
             return None
         if inputs.ndim == 3 and not inputs.is_floating_point():
-            choices = {name: batch[name].flatten(0, 1) for name in ("input_ids", "attention_mask") if name in batch}
-            return real_tokens(choices)
+            batch = {name: batch[name].flatten(0, 1) for name in ("input_ids", "attention_mask") if name in batch}
         return real_tokens(batch)
 
     def decoder_tokens(self, batch: Batch) -> Tensor | None:

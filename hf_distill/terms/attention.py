@@ -40,8 +40,8 @@ class AttentionScoreTerm(HeadwiseTerm):
     those of the model where nothing comes between (BERT, RoBERTa, DistilBERT, ViT …); rotary positions and biases of
     positions are left out, and T5, which does not divide by √d, is divided.
 
-    Unit: token, of images and sounds row. Reads: queries and keys of both. Learns: nothing. Student and teacher have as
-    many heads.
+    Unit: token, of images and sounds row. Reads: queries and keys of both. Learns: nothing. Student and teacher have
+    as many heads.
 
     Args:
         layer_map: as in [`FeatureTerm`].
@@ -69,8 +69,8 @@ class AttentionMapTerm(HeadwiseTerm):
         Σ over tokens of the mean over pairs of layers and heads of KL(attention^teacher ‖ attention^student)
 
     It is the attention that the models report, rotary positions, biases and masks included, and the price is the slow
-    eager attention, to which both models are switched. In train mode it is reported after its dropout, so set that to 0
-    in the student. `RelationTerm(relations=("attention",))` has neither price.
+    eager attention, to which both models are switched. In train mode it is reported after its dropout, so set that to
+    0 in the student. `RelationTerm(relations=("attention",))` has neither price.
 
     Unit: token, of images and sounds row. Reads: attention maps of both. Learns: nothing. Student and teacher have as
     many heads.

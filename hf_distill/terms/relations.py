@@ -36,8 +36,8 @@ class RelationTerm(FeatureTerm):
     projections give them, before rotary positions, and without biases of positions and causal masks; the fast
     attention stays on.
 
-    Unit: token, of images and sounds row. Reads: queries, keys or values of both, of the layers that `layer_map` names.
-    Learns: nothing.
+    Unit: token, of images and sounds row. Reads: queries, keys or values of both, of the layers that `layer_map`
+    names. Learns: nothing.
 
     Args:
         layer_map: as in [`FeatureTerm`]; MiniLM and MiniLMv2 compare one layer.
@@ -79,8 +79,8 @@ class RelationTerm(FeatureTerm):
         if num_heads < 1 or any(width % num_heads for width in widths):
             raise ConfigurationError(
                 f"num_relation_heads={num_heads} must divide the joined widths of all heads, which are {widths[0]} in "
-                f"the student {student.model} and {widths[1]} in the teacher {teacher.model}. Choose a divisor of both, "
-                f"such as {gcd(*widths)}."
+                f"the student {student.model} and {widths[1]} in the teacher {teacher.model}. Choose a divisor of "
+                f"both, such as {gcd(*widths)}."
             )
         return replace(super().bound(name, student, teacher), num_relation_heads=num_heads)
 

@@ -42,7 +42,9 @@ def attached(model, features, parts=None):
 
 def everything(side, layers=2):
     hidden = [Feature("hidden_states", layer, side) for layer in range(layers + 1)]
-    return hidden + [Feature(kind, layer, side) for kind in (*PROJECTED, "attentions") for layer in range(1, layers + 1)]
+    return hidden + [
+        Feature(kind, layer, side) for kind in (*PROJECTED, "attentions") for layer in range(1, layers + 1)
+    ]
 
 
 def rotated(tensor, theta):
