@@ -13,6 +13,7 @@ from hf_distill.version import __version__
 
 if TYPE_CHECKING:
     from hf_distill import errors, functional, heads, recipes, schedules, students, teachers, terms, types
+    from hf_distill.data_augmentation import MaskedWordAugmentation
     from hf_distill.data_collator import DataCollatorForRowSeededMasking
     from hf_distill.heads import Head, head_of
     from hf_distill.invariances import InvarianceReport, check_invariances
@@ -51,6 +52,7 @@ __all__ = [
     "Head",
     "InvarianceReport",
     "Linear",
+    "MaskedWordAugmentation",
     "Objective",
     "OnlineTeacher",
     "PreflightReport",
@@ -75,6 +77,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "data_augmentation": ("MaskedWordAugmentation",),
     "data_collator": ("DataCollatorForRowSeededMasking",),
     "heads": ("Head", "head_of"),
     "invariances": ("InvarianceReport", "check_invariances"),

@@ -1,5 +1,6 @@
 """What can go silently wrong with this teacher, student and data: checked before the first step."""
 
+import inspect
 from collections.abc import Mapping, Sized
 from typing import Any
 
@@ -45,6 +46,25 @@ def check_apart(student: nn.Module, teacher: nn.Module) -> None:
             f"the student shares {len(shared)} parameters with the teacher (first: {shared[0]!r}), which would freeze "
             "them, since a teacher is never trained. `copy.deepcopy` what the student takes from the teacher, or set "
             "`requires_grad = False` on the shared parameters if they are to stay as they are."
+        )
+
+
+def check_own_loss(student: nn.Module, head: Head) -> None:
+    """The student's forward takes the labels, so that it has a loss of its own.
+
+    Raises:
+        UnsupportedModelError: if it does not.
+    """
+    student = unwrap_peft_model(student)
+    parameters = inspect.signature(student.forward).parameters.values()
+    missing = [name for name in head.label_names if name not in {parameter.name for parameter in parameters}]
+    # Where one of Transformers' models takes further keywords, labels are not among them.
+    takes_all = not isinstance(student, PreTrainedModel) and any(each.kind is each.VAR_KEYWORD for each in parameters)
+    if missing and not takes_all:
+        raise UnsupportedModelError(
+            f"the objective reads labels, and the forward of the student {type(student).__name__} "
+            f"takes no {missing}, so it has no loss of its own. Learn from the teacher alone with `alpha=0`, or give "
+            "the loss as `compute_loss_func=`."
         )
 
 

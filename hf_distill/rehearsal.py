@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import logging
 
 from hf_distill import preflight
@@ -24,6 +25,9 @@ logger = logging.get_logger(__name__)
 NUM_TEACHER_ROWS = 64
 LARGEST_RATIO = 100.0
 """Between the weighted gradients of two terms; beyond it, one of them has no say."""
+
+INPUT_SIZES = ("image_size", "num_mel_bins")
+"""What configurations call the size of an image and of a spectrogram."""
 
 OPTIMIZER_STATES = {"adafactor": 0.0, "sgd": 0.0, "lion": 1.0, "rmsprop": 1.0, "adagrad": 1.0}
 """States per weight, by what the optimizer's name starts with; Adam's two where none fits."""
@@ -138,6 +142,7 @@ def _rehearsed(trainer: Any, rows: list[Any]) -> PreflightReport:
     longest = max(_longest_row(each, "input_ids") for each in batches)
     for_teacher = max(_longest_row(each, f"{TEACHER_PREFIX}input_ids") for each in batches) or longest
     warnings = check_lengths({"student": longest, "teacher": for_teacher}, _models(trainer))
+    warnings += _warnings_of_inputs(batch, _models(trainer))
     terms, logits_bytes = _term_sizes(trainer, batch)
     warnings += _warnings_of_sizes(terms)
     score = teacher_score(trainer.head, _teacher_answers(trainer, evaluation_batches))
@@ -178,6 +183,23 @@ def check_lengths(longest: Mapping[str, int], models: Mapping[str, nn.Module]) -
             "choose a model that reads longer rows."
         )
     return warnings
+
+
+def _warnings_of_inputs(batch: Batch, models: Mapping[str, nn.Module]) -> list[str]:
+    """Where both are given the same inputs, and their configurations expect other ones."""
+    if any(name.startswith(TEACHER_PREFIX) for name in batch):
+        return []
+    expected = {who: getattr(unwrap_peft_model(model), "config", None) for who, model in models.items()}
+    differing = [
+        (name, *sizes)
+        for name in INPUT_SIZES
+        if len(set(sizes := [getattr(config, name, None) for config in expected.values()])) > 1 and None not in sizes
+    ]
+    return [
+        f"The student's configuration has {name}={own} and the teacher's {name}={other}, and both are given the same "
+        "inputs. If the teacher was trained on others, pass its processor as `teacher_processing_class=`."
+        for name, own, other in differing
+    ]
 
 
 def _obstacle(trainer: Any) -> str | None:

@@ -117,7 +117,7 @@ def _perplexity(head: Head, answers: Sequence[tuple[Batch, Signals, Positions]],
     total, number, size = 0.0, 0, 0
     for batch, teacher, where in answers:
         labels = batch["labels"]
-        if isinstance(head, CausalLMHead):
+        if isinstance(head, CausalLMHead) and head.shifts_labels:
             shifted = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED_LABEL)
             labels = batch["shift_labels"] if batch.get("shift_labels") is not None else shifted
         logits = teacher.logits[where.mask].float()

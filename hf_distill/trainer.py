@@ -130,6 +130,8 @@ class DistillationTrainer(FeatureTraining):
                 "Pass a model, an id or a path as `teacher=`, or train on the labels alone with `alpha=1`."
             )
         preflight.check_same_tokens(objective, self.teacher_processing_class)
+        if objective.requires.labels and self.compute_loss_func is None:
+            preflight.check_own_loss(self.model, self.head)
         preflight.check_separate_inputs(self.head, self.teacher, self.teacher_processing_class, self._named_columns)
         self._shares_encoder = False
         if isinstance(self.teacher, OnlineTeacher):
@@ -225,7 +227,7 @@ class DistillationTrainer(FeatureTraining):
     ) -> Tensor:
         """The labels' sum by `compute_loss_func` or label smoothing, where the user asked for one of them."""
         if self.compute_loss_func is None:
-            shifted = isinstance(self.head, CausalLMHead)
+            shifted = isinstance(self.head, CausalLMHead) and self.head.shifts_labels
             smoother: Any = self.label_smoother
             smoothed: Tensor = smoother(outputs, targets, shift_labels=shifted, num_items_in_batch=1)
             return smoothed

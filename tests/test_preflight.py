@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from transformers import BertForMaskedLM
+from transformers import BertForMaskedLM, DeiTConfig, DeiTForImageClassificationWithTeacher
 
 from hf_distill import Objective, preflight, recipes
 from hf_distill.errors import (
@@ -19,7 +19,8 @@ from hf_distill.errors import (
 from hf_distill.heads import CausalLMHead, QuestionAnsweringHead, SingleLabelHead, head_of
 from hf_distill.heads.alignment import Alignment
 from hf_distill.terms import HardLabelTerm
-from tests.tiny_models import HEADS, bert, llama, model_for, word_tokenizer
+from tests.tiny_models import BLOCK_SIZES, HEADS, bert, llama, model_for, word_tokenizer
+from tests.tiny_trainers import trainer_for
 
 
 def check(student, teacher):
@@ -50,6 +51,17 @@ def test_shared_parameters():
         preflight.check_apart(student, teacher)
     student.bert.embeddings.requires_grad_(False)
     preflight.check_apart(student, teacher)
+
+
+def test_a_student_without_a_loss_of_its_own(tmp_path):
+    config = DeiTConfig(**BLOCK_SIZES, num_hidden_layers=1, image_size=8, patch_size=4, num_labels=3)
+    student, teacher = DeiTForImageClassificationWithTeacher(config), model_for("images", 2)
+    says = r"DeiTForImageClassificationWithTeacher takes no \['labels'\], so it has no loss of its own.*`alpha=0`"
+    with pytest.raises(UnsupportedModelError, match=says):
+        trainer_for(tmp_path, "images", student=student, teacher=teacher)
+    trainer_for(tmp_path, "images", student=student, teacher=teacher, alpha=0)
+    trainer_for(tmp_path, "images", student=student, teacher=teacher, compute_loss_func=torch.nn.functional.mse_loss)
+    preflight.check_own_loss(bert(), SingleLabelHead())
 
 
 def test_heads_of_different_kinds():

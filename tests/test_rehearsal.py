@@ -6,6 +6,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from transformers import SwinConfig, SwinForImageClassification, default_data_collator
 
 from hf_distill import HardLabelTerm, Linear, Objective, SoftTargetTerm, preflight_report
 from hf_distill.errors import ConfigurationError, MissingInputError
@@ -106,6 +107,20 @@ def test_lengths_at_the_limit():
         check_lengths({"student": 10, "teacher": 3}, models)
     (warning,) = check_lengths({"student": 10}, {"student": llama(max_position_embeddings=9)})
     assert "10 tokens" in warning and "max_position_embeddings=9" in warning
+
+
+def test_models_that_expect_other_images_are_warned_of(tmp_path, warnings):
+    """Swin reads images of any size, so nothing else would say it."""
+    sizes = {"embed_dim": 8, "depths": [1], "num_heads": [2], "window_size": 2, "patch_size": 2, "num_labels": 3}
+    student, teacher = (SwinForImageClassification(SwinConfig(**sizes, image_size=size)) for size in (8, 16))
+    rows = [{**row, "pixel_values": row["pixel_values"].float()} for row in rows_for("images")]
+    options = {"student": student, "teacher": teacher, "data_collator": default_data_collator}
+    preflight_report(trainer_for(tmp_path, "images", rows=rows, **options))
+    assert any("student's configuration has image_size=8 and the teacher's image_size=16" in each for each in warnings)
+    warnings.clear()
+    own = [{**row, "teacher_pixel_values": torch.zeros(3, 16, 16)} for row in rows]
+    preflight_report(trainer_for(tmp_path, "images", rows=own, **options))
+    assert not any("image_size" in each for each in warnings)
 
 
 def test_missing_labels_are_refused(tmp_path):

@@ -1,6 +1,6 @@
 """Heads that choose a class for a row (a text, an image, a sound) or for each token of it."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
+from hf_distill.errors import ConfigurationError
 from hf_distill.heads.base import IGNORED_LABEL, Head, real_tokens
 from hf_distill.types import Batch
 
@@ -103,10 +104,22 @@ class TokenClassificationHead(Head):
     """One class per token: logits `(B, L, C)`, compared at the labelled tokens.
 
     Without labels, all real tokens are compared.
+
+    Args:
+        compare: "labelled", or "real" for all real tokens, also where there are labels: the further pieces of a word,
+            which carry none, learn from the teacher too. The labels' loss stays as it is.
+
+    Raises:
+        ConfigurationError: if `compare` is neither.
     """
 
     auto_class = AutoModelForTokenClassification
     positions_are_tokens = True
+
+    def __init__(self, compare: Literal["labelled", "real"] = "labelled") -> None:
+        if compare not in ("labelled", "real"):
+            raise ConfigurationError(f"`compare` must be 'labelled' or 'real', got {compare!r}.")
+        self.compare = compare
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
         logits: Tensor = outputs["logits"]
@@ -114,7 +127,7 @@ class TokenClassificationHead(Head):
 
     def mask(self, batch: Batch) -> Tensor:
         labels: Tensor | None = batch.get("labels")
-        return real_tokens(batch) if labels is None else labels != IGNORED_LABEL
+        return real_tokens(batch) if labels is None or self.compare == "real" else labels != IGNORED_LABEL
 
 
 def _number(value: int, batch: Batch) -> Tensor:

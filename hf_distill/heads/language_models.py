@@ -50,11 +50,19 @@ class CausalLMHead(Head):
 
     Transformers also counts the first token of a row that is padded on the left, which it predicts from padding, so
     that the loss changes with the padding. That label is left out here.
+
+    Args:
+        shifts_labels: whether the model's own loss compares position t with label t + 1. That of BART's, Whisper's and
+            XLNet's decoders compares it with label t: whoever uses those has shifted the labels already. Without
+            labels, all real tokens are compared then.
     """
 
     auto_class = AutoModelForCausalLM
     is_language_model = True
     positions_are_tokens = True
+
+    def __init__(self, shifts_labels: bool = True) -> None:
+        self.shifts_labels = shifts_labels
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
         logits: Tensor = outputs["logits"]
@@ -67,11 +75,13 @@ class CausalLMHead(Head):
         real = real_tokens(batch)
         labels: Tensor | None = batch.get("labels")
         predicted = real if labels is None else labels != IGNORED_LABEL
+        if not self.shifts_labels:
+            return predicted
         return torch.nn.functional.pad(predicted[:, 1:] & real[:, :-1], (0, 1), value=False)
 
     def labels(self, batch: Batch) -> dict[str, Any]:
         labels = super().labels(batch)
-        if labels and batch.get("shift_labels") is None:
+        if labels and self.shifts_labels and batch.get("shift_labels") is None:
             is_predicted = torch.nn.functional.pad(real_tokens(batch)[:, :-1], (1, 0), value=True)
             labels["labels"] = labels["labels"].masked_fill(~is_predicted, IGNORED_LABEL)
         return labels

@@ -42,6 +42,13 @@ SOFT_LABEL_MODELS = ("deberta", "deberta-v2")
 for a yes or no to each."""
 
 
+UNSHIFTED_DECODERS = (
+    *("bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "cpmant", "marian", "mbart", "mvp", "pegasus"),
+    *("plbart", "trocr", "whisper", "xlnet"),
+)
+"""Model types whose causal language model compares position t with label t in its own loss."""
+
+
 def head_of(model: nn.Module) -> Head:
     """The head of a model, from the Auto class that its class, or a parent of it, belongs to.
 
@@ -95,7 +102,7 @@ HEADS: tuple[tuple[Any, Callable[[PreTrainedModel, Any], Head]], ...] = (
     (AutoModelForSeq2SeqLM, lambda model, auto_class: Seq2SeqHead()),
     (AutoModelForSpeechSeq2Seq, lambda model, auto_class: SpeechSeq2SeqHead()),
     (AutoModelForMaskedLM, lambda model, auto_class: MaskedLMHead()),
-    (AutoModelForCausalLM, lambda model, auto_class: CausalLMHead()),
+    (AutoModelForCausalLM, lambda model, auto_class: CausalLMHead(model.config.model_type not in UNSHIFTED_DECODERS)),
 )
 """The Auto classes in the order in which they are tried: BART is sequence to sequence before it is a masked model, and
 XLM a masked one before a causal one, since it shifts no labels."""

@@ -61,6 +61,16 @@ def test_tokens_without_labels_are_compared_where_they_are_real():
     assert where.counts.items() >= {Unit.LABEL: 0, Unit.POSITION: 5}.items()
 
 
+def test_word_pieces_without_a_label_by_choice():
+    labels = torch.tensor([[1, -100, 2, -100], [-100, 0, -100, -100]])
+    batch = {"input_ids": TOKENS, "attention_mask": PADDING, "labels": labels}
+    where = TokenClassificationHead(compare="real").positions(batch)
+    assert torch.equal(where.mask, PADDING.bool())
+    assert where.counts == {Unit.LABEL: 3, Unit.POSITION: 5}
+    with pytest.raises(ConfigurationError, match=r"'labelled' or 'real', got 'masked'"):
+        TokenClassificationHead(compare="masked")
+
+
 OPEN = "open_multi_label"
 
 

@@ -2,13 +2,27 @@
 
 import pytest
 import torch
+from transformers import (
+    BartConfig,
+    BartForCausalLM,
+    BertConfig,
+    BertLMHeadModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MarianConfig,
+    MarianForCausalLM,
+    TrOCRConfig,
+    TrOCRForCausalLM,
+    XLNetConfig,
+    XLNetLMHeadModel,
+)
 
 from hf_distill.errors import ConfigurationError
-from hf_distill.heads import CausalLMHead, MaskedLMHead
+from hf_distill.heads import CausalLMHead, MaskedLMHead, head_of
 from hf_distill.types import Unit
 from tests.gradients import ALPHA, TEMPERATURE, recorded_run, relative_difference
 from tests.reference import reference_gradients
-from tests.tiny_models import PaddingCollator, model_for, rows_for
+from tests.tiny_models import SIZES, VOCAB_SIZE, PaddingCollator, encoder_decoder, model_for, rows_for
 from tests.tiny_trainers import loss_logs, trainer_for
 
 
@@ -53,6 +67,44 @@ def test_the_label_that_padding_would_predict_is_left_out():
     shifted = {"input_ids": TOKENS, "attention_mask": LEFT, "labels": labels, "shift_labels": labels}
     assert CausalLMHead().labels(shifted)["labels"] is labels
     assert CausalLMHead().labels({"input_ids": TOKENS}) == {}
+
+
+def decoders():
+    alone = {"is_encoder_decoder": False, "is_decoder": True, "pad_token_id": 0, "activation_dropout": 0.0}
+    sizes = {"vocab_size": VOCAB_SIZE, "n_layer": 1, "n_head": 2}
+    return {
+        "bart": BartForCausalLM(encoder_decoder(BartConfig, 1, **alone)),
+        "marian": MarianForCausalLM(encoder_decoder(MarianConfig, 1, decoder_vocab_size=VOCAB_SIZE, **alone)),
+        "trocr": TrOCRForCausalLM(encoder_decoder(TrOCRConfig, 1, **alone)),
+        "xlnet": XLNetLMHeadModel(XLNetConfig(**sizes, d_model=16, d_inner=24)),
+        "gpt2": GPT2LMHeadModel(GPT2Config(**sizes, n_embd=16)),
+        "bert": BertLMHeadModel(BertConfig(**SIZES, num_hidden_layers=1, is_decoder=True)),
+        "llama": model_for("causal", 1),
+    }
+
+
+@pytest.mark.parametrize("name", decoders())
+def test_the_positions_are_those_of_the_models_own_loss(name):
+    """Found by Transformers' own loss: the mean cross-entropy over the positions that count, each with its label."""
+    model = decoders()[name].eval()
+    batch = PaddingCollator()(rows_for("causal"))
+    batch["labels"][:, 2] = -100
+    head = head_of(model)
+    labels = torch.nn.functional.pad(batch["labels"][:, 1:], (0, 1), value=-100)
+    labels = labels if head.shifts_labels else batch["labels"]
+    with torch.no_grad():
+        outputs = model(**batch)
+    where = head.mask(batch)
+    scores = outputs.logits[where].log_softmax(-1)
+    assert outputs.loss.item() == pytest.approx(-scores.gather(1, labels[where][:, None]).mean().item(), rel=1e-5)
+    assert head.num_labels(batch) == where.sum()
+    assert head.shifts_labels is (name in ("gpt2", "bert", "llama"))
+
+
+def test_an_unshifted_decoder_without_labels_compares_all_real_tokens():
+    head = CausalLMHead(shifts_labels=False)
+    assert torch.equal(head.mask({"input_ids": TOKENS, "attention_mask": RIGHT}), RIGHT.bool())
+    assert head.labels({"input_ids": TOKENS, "attention_mask": LEFT, "labels": TOKENS})["labels"] is TOKENS
 
 
 def test_labels_that_are_already_shifted():

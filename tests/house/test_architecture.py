@@ -13,9 +13,11 @@ PACKAGE = Path(hf_distill.__file__).parent
 NOUNS = {"version", "errors", "types"}
 SIGNALS = NOUNS | {"heads", "cache", "teachers"}
 WHAT_TO_LEARN = {"functional", "schedules", "layer_maps", "terms", "objective"}
-ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "students", "report", "tally"}
+ALL_BUT_MODELS = (
+    SIGNALS | WHAT_TO_LEARN | {"data_augmentation", "data_collator", "recipes", "students", "report", "tally"}
+)
 ALL_BUT_MODELS |= {"preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances"}
-ALL_BUT_MODELS |= {"position_tables", "raw_columns", "teacher_inputs", "feature_reading"}
+ALL_BUT_MODELS |= {"data_augmentation", "feature_reading", "position_tables", "raw_columns", "teacher_inputs"}
 
 # room: what it may import, which is always of an earlier row
 ROOMS = {
@@ -29,6 +31,7 @@ ROOMS = {
     "layer_maps": {"types", "errors", "functional"},
     "terms": {"types", "errors", "functional", "schedules", "layer_maps"},
     "objective": {"types", "errors", "schedules", "layer_maps", "terms"},
+    "data_augmentation": {"types", "errors"},
     "data_collator": {"types", "errors", "heads"},
     "recipes": NOUNS | WHAT_TO_LEARN,
     "cache": {"types", "errors", "version"},
