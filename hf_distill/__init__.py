@@ -12,7 +12,7 @@ from hf_distill.version import __version__
 
 
 if TYPE_CHECKING:
-    from hf_distill import errors, functional, heads, recipes, schedules, students, teachers, terms, types
+    from hf_distill import errors, functional, heads, layer_maps, recipes, schedules, students, teachers, terms, types
     from hf_distill.data_augmentation import MaskedWordAugmentation
     from hf_distill.data_collator import DataCollatorForRowSeededMasking
     from hf_distill.heads import Head, head_of
@@ -31,11 +31,21 @@ if TYPE_CHECKING:
     from hf_distill.schedules import Constant, Cosine, Linear
     from hf_distill.students import share_encoder
     from hf_distill.teachers import OnlineTeacher, Teacher
-    from hf_distill.terms import HardLabelTerm, SoftTargetTerm, Term
+    from hf_distill.terms import (
+        AttentionMapTerm,
+        AttentionScoreTerm,
+        HardLabelTerm,
+        HiddenStateTerm,
+        RelationTerm,
+        SoftTargetTerm,
+        Term,
+    )
     from hf_distill.trainer import DistillationTrainer
     from hf_distill.training_args import DistillationTrainingArguments
 
 __all__ = [
+    "AttentionMapTerm",
+    "AttentionScoreTerm",
     "Constant",
     "Cosine",
     "DataCollatorForRowSeededMasking",
@@ -50,12 +60,14 @@ __all__ = [
     "EncoderLMModel",
     "HardLabelTerm",
     "Head",
+    "HiddenStateTerm",
     "InvarianceReport",
     "Linear",
     "MaskedWordAugmentation",
     "Objective",
     "OnlineTeacher",
     "PreflightReport",
+    "RelationTerm",
     "SoftTargetTerm",
     "Teacher",
     "Term",
@@ -65,6 +77,7 @@ __all__ = [
     "functional",
     "head_of",
     "heads",
+    "layer_maps",
     "models",
     "preflight_report",
     "recipes",
@@ -86,7 +99,7 @@ _HOMES = {
     "schedules": ("Constant", "Cosine", "Linear"),
     "students": ("share_encoder",),
     "teachers": ("OnlineTeacher", "Teacher"),
-    "terms": ("HardLabelTerm", "SoftTargetTerm", "Term"),
+    "terms": tuple(name for name in __all__ if name.endswith("Term")),
     "trainer": ("DistillationTrainer",),
     "training_args": ("DistillationTrainingArguments",),
     "models.encoder_lm": tuple(name for name in __all__ if name.startswith("EncoderLM")),

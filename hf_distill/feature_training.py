@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.distributed.tensor import DTensor
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from hf_distill.errors import ConfigurationError, MissingTeacherError
 from hf_distill.evaluation import ExactEvaluation
 from hf_distill.feature_reading import FeatureReader, anatomy_of, check_checkpointing, reader_of
+from hf_distill.feature_reading.learned_parts import load_whole_state, whole_state
 from hf_distill.objective import Objective
 from hf_distill.teachers import OnlineTeacher, Teacher
 
@@ -96,10 +96,9 @@ class FeatureTraining(ExactEvaluation):
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
         if self._readers and len(self._readers[0].parts):
-            named = self._readers[0].parts.state_dict().items()
-            state = {name: part.full_tensor() if isinstance(part, DTensor) else part for name, part in named}
+            state = whole_state(self._readers[0].parts)
             if self.args.should_save:
-                save_file({name: part.contiguous() for name, part in state.items()}, Path(output_dir, LEARNED_PARTS))
+                save_file(state, Path(output_dir, LEARNED_PARTS))
 
     def _load_learned_parts(self, checkpoint: str | Path) -> None:
         if not self._readers or not len(self._readers[0].parts):
@@ -111,7 +110,7 @@ class FeatureTraining(ExactEvaluation):
                 f"{str(checkpoint)!r} has no {LEARNED_PARTS}. Resume with the objective that it was trained with, and "
                 "save checkpoints without `save_only_model`."
             )
-        self._readers[0].parts.load_state_dict(load_file(file))
+        load_whole_state(self._readers[0].parts, load_file(file))
 
     def _load_best_model(self) -> None:
         super()._load_best_model()

