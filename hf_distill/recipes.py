@@ -3,11 +3,25 @@
 from typing import Literal
 
 from hf_distill.errors import ConfigurationError
-from hf_distill.functional import cosine_distance, normalized_squared_distance
+from hf_distill.functional import (
+    cosine_distance,
+    inter_class_pearson_distance,
+    non_target_class_kl,
+    normalized_squared_distance,
+    target_class_kl,
+)
 from hf_distill.layer_maps import LayerMap
 from hf_distill.objective import Objective
 from hf_distill.schedules import Schedule
-from hf_distill.terms import AttentionScoreTerm, HardLabelTerm, HiddenStateTerm, RelationTerm, SoftTargetTerm
+from hf_distill.terms import (
+    AttentionScoreTerm,
+    DecoupledTerm,
+    HardLabelTerm,
+    HiddenStateTerm,
+    IntraClassTerm,
+    RelationTerm,
+    SoftTargetTerm,
+)
 
 
 def hinton(temperature: float | Schedule = 2.0, alpha: float = 0.5) -> Objective:
@@ -21,6 +35,48 @@ def hinton(temperature: float | Schedule = 2.0, alpha: float = 0.5) -> Objective
         Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, https://arxiv.org/abs/1503.02531.
     """
     return Objective({"labels": (alpha, HardLabelTerm()), "soft": (1 - alpha, SoftTargetTerm(temperature))})
+
+
+def dkd(temperature: float | Schedule = 4.0, alpha: float | Schedule = 1.0, beta: float | Schedule = 8.0) -> Objective:
+    """Decoupled distillation: L = L_labels + α · TCKD + β · NCKD. A plain KL has α = 1 and β = 1 − p_teacher(label).
+
+    Args:
+        temperature: T of both parts, above 0.
+        alpha: weight of the labelled class against the rest.
+        beta: weight of the rest among themselves. The surer the teacher is, the more this may be.
+
+    References:
+        Zhao, Cui, Song, Qiu, Liang: Decoupled Knowledge Distillation, 2022, https://arxiv.org/abs/2203.08679.
+    """
+    return Objective(
+        {
+            "labels": (1.0, HardLabelTerm()),
+            "target": (alpha, DecoupledTerm(temperature, target_class_kl)),
+            "non_target": (beta, DecoupledTerm(temperature, non_target_class_kl)),
+        }
+    )
+
+
+def dist(alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0, temperature: float | Schedule = 1.0) -> Objective:
+    """Relations of probabilities in place of their values: L = α · L_labels + β · L_inter + γ · L_intra.
+
+    Args:
+        alpha: weight of the labels.
+        beta: weight of the correlation over the classes of each row.
+        gamma: weight of the correlation over the rows of each class, which only micro-batches of many rows can tell.
+        temperature: T of both correlations, above 0.
+
+    References:
+        Huang, You, Wang, Qian, Xu: Knowledge Distillation from A Stronger Teacher, 2022,
+        https://arxiv.org/abs/2205.10536.
+    """
+    return Objective(
+        {
+            "labels": (alpha, HardLabelTerm()),
+            "inter": (beta, SoftTargetTerm(temperature, inter_class_pearson_distance)),
+            "intra": (gamma, IntraClassTerm(temperature)),
+        }
+    )
 
 
 def patient_kd(

@@ -125,6 +125,9 @@ class Positions:
     tokens: Mapping[Unit, Tensor | None] = field(default_factory=dict)
     """For `Unit.TOKEN` and `Unit.DECODER_TOKEN`, bool `(B, L)`: the tokens that are no padding. None if all are, as in
     images and sounds."""
+    targets: Tensor | None = None
+    """Int64 `(…)`: the class of `Signals.logits` that the labels name at each position, −100 where they name none.
+    None where labels are not given, or name no class."""
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,9 @@ def test_a_uniform_map_ascends_to_the_last_layer(ours, theirs):
 
 @pytest.mark.parametrize("layer_map", ["uniform", "skip", "top"])
 def test_a_student_that_is_deeper(layer_map):
-    with pytest.raises(ConfigurationError, match=f"student has 4 layers and the teacher 3, so layer_map='{layer_map}'"):
+    with pytest.raises(
+        ConfigurationError, match=f"student has 4 layers and the teacher 3, so layer_map='{layer_map}'"
+    ):
         layer_pairs(layer_map, 4, 3)
 
 

@@ -60,7 +60,7 @@ def target_class_kl(
     mask = _counted(student_logits, teacher_logits, targets, temperature, mask)
     dtype = computation_dtype(student_logits, teacher_logits)
     pairs = (
-        _target_or_other(keep_counted(logits.to(dtype), mask) / temperature, targets)
+        _target_or_other(keep_counted(logits.to(dtype), mask) / temperature, targets.masked_fill(~mask, 0))
         for logits in (student_logits, teacher_logits)
     )
     return temperature**2 * forward_kl(*pairs, mask=mask)
@@ -120,7 +120,7 @@ def _is_target(logits: Tensor, targets: Tensor) -> Tensor:
 
 def _target_or_other(logits: Tensor, targets: Tensor) -> Tensor:
     """`(…, 2)`: logits of which the softmax is (probability of the target, probability of all others)."""
-    target = logits.gather(-1, targets.clamp(min=0)[..., None])
+    target = logits.gather(-1, targets[..., None])
     others = logits.masked_fill(_is_target(logits, targets), -torch.inf).logsumexp(dim=-1, keepdim=True)
     return torch.cat((target, others), dim=-1)
 

@@ -389,7 +389,8 @@ def _log_mixture_ratios(log_p: Tensor, log_q: Tensor, beta: float) -> tuple[Tens
     of u changes the value by less than its rounding ε, so u is cut there, before expm1 overflows.
     """
     max_log_ratio = -math.log(beta * torch.finfo(log_p.dtype).eps)
-    log_ratio = torch.nan_to_num(log_p - log_q, nan=0.0).clamp(-max_log_ratio, max_log_ratio)
+    absent = torch.isneginf(log_p) & torch.isneginf(log_q)
+    log_ratio = (log_p - log_q).masked_fill(absent, 0.0).clamp(-max_log_ratio, max_log_ratio)
     log_m_over_q = torch.log1p(beta * torch.expm1(log_ratio))
     return log_m_over_q - log_ratio, log_m_over_q
 
@@ -414,9 +415,14 @@ def _softened(logits: Tensor, temperature: float, mask: Tensor | None, dtype: to
 
 
 def check_logits(
-    student_logits: Tensor, teacher_logits: Tensor, temperature: float, mask: Tensor | None = None
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperature: float,
+    mask: Tensor | None = None,
+    *,
+    name: str = "logits",
 ) -> None:
-    """Refuses logits that cannot be compared.
+    """Refuses logits, or scores of another name, that cannot be compared.
 
     Raises:
         ConfigurationError: as `forward_kl`.
@@ -424,12 +430,12 @@ def check_logits(
     faults = []
     if student_logits.shape != teacher_logits.shape or student_logits.ndim == 0:
         faults.append(
-            f"student_logits have shape {tuple(student_logits.shape)} and teacher_logits "
-            f"{tuple(teacher_logits.shape)}. Pass logits of one shape, classes on the last axis."
+            f"student_{name} have shape {tuple(student_logits.shape)} and teacher_{name} "
+            f"{tuple(teacher_logits.shape)}. Pass {name} of one shape, classes on the last axis."
         )
     if not (student_logits.is_floating_point() and teacher_logits.is_floating_point()):
         faults.append(
-            f"student_logits are {student_logits.dtype} and teacher_logits {teacher_logits.dtype}. Pass logits of a "
+            f"student_{name} are {student_logits.dtype} and teacher_{name} {teacher_logits.dtype}. Pass {name} of a "
             "floating-point dtype."
         )
     if not 0 < temperature < math.inf:  # math.isfinite breaks the graph once Dynamo has made the temperature dynamic

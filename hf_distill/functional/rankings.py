@@ -48,7 +48,7 @@ def listwise_kl(
         >>> listwise_kl(passages @ query, teacher, mask=torch.tensor([True, True, False]))
         tensor(0.1201)
     """
-    check_logits(student_scores, teacher_scores, temperature)
+    check_logits(student_scores, teacher_scores, temperature, name="scores")
     check_mask(mask, student_scores.shape)
     if mask is None:
         return forward_kl(student_scores, teacher_scores, temperature=temperature)
@@ -87,7 +87,7 @@ def margin_mse(student_scores: Tensor, teacher_scores: Tensor, *, mask: Tensor |
         >>> margin_mse(torch.tensor([5.0, 4.0, 0.0]), torch.tensor([2.0, 0.0, 1.0]))  # margins 1, 5 and 2, 1
         tensor([ 1., 16.])
     """
-    check_logits(student_scores, teacher_scores, temperature=1.0)
+    check_logits(student_scores, teacher_scores, temperature=1.0, name="scores")
     check_mask(mask, student_scores.shape)
     dtype = computation_dtype(student_scores, teacher_scores)
     difference = keep_counted(student_scores.to(dtype) - teacher_scores.to(dtype), mask)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hf_distill.functional.divergences import forward_kl
+from hf_distill.functional.divergences import check_logits, forward_kl
 from hf_distill.functional.masking import keep_counted
 from hf_distill.functional.precision import computation_dtype
 
@@ -56,6 +56,7 @@ def standardized_divergence(
         >>> standardized_divergence(0.1 * teacher + 5, teacher).abs() < 1e-6
         tensor(True)
     """
+    check_logits(student_logits, teacher_logits, temperature, mask)
     dtype = computation_dtype(student_logits, teacher_logits)
     z_scores = (_z_scores(keep_counted(logits.to(dtype), mask)) for logits in (student_logits, teacher_logits))
     return divergence(*z_scores, temperature=temperature, mask=mask)

@@ -72,6 +72,10 @@ class Head(ABC):
         mean = at_least_float32(outputs["loss"])
         return torch.where(count > 0, mean, torch.zeros_like(mean)) * count
 
+    def targets(self, batch: Batch) -> Tensor | None:
+        """The class that the labels name at each position of `mask`, −100 where none; None if they name no class."""
+        return batch["labels"] if self.has_labels(batch) else None
+
     def has_labels(self, batch: Batch) -> bool:
         """Whether the batch holds every label that the model's own loss needs."""
         return all(batch.get(name) is not None for name in self.label_names)
@@ -84,7 +88,12 @@ class Head(ABC):
         real = tokens[Unit.TOKEN]
         num_rows = torch.full_like(mask.sum(), len(mask if real is None else real))
         counts = {unit: num_rows if real is None else real.sum() for unit, real in tokens.items()}
-        return Positions(mask, {Unit.LABEL: labels, Unit.POSITION: mask.sum(), Unit.ROW: num_rows, **counts}, tokens)
+        return Positions(
+            mask,
+            {Unit.LABEL: labels, Unit.POSITION: mask.sum(), Unit.ROW: num_rows, **counts},
+            tokens,
+            self.targets(batch),
+        )
 
     def tokens(self, batch: Batch) -> Tensor | None:
         """Bool `(B, L)`: the tokens that are no padding, choices counted as rows. None where the rows are no text."""

@@ -69,6 +69,9 @@ class MultiLabelHead(SingleLabelHead):
     def mask(self, batch: Batch) -> Tensor:
         return super().mask(batch)[:, None].expand(-1, self.num_classes)
 
+    def targets(self, batch: Batch) -> Tensor | None:
+        return 1 - batch["labels"].round().long() if self.has_labels(batch) else None
+
     def num_labels(self, batch: Batch) -> Tensor:
         return _number(batch["labels"].numel(), batch)
 
@@ -77,6 +80,9 @@ class RegressionHead(SingleLabelHead):
     """Numbers instead of classes: outputs `(B, N)`, compared by their squared difference."""
 
     is_distribution = False
+
+    def targets(self, batch: Batch) -> Tensor | None:
+        return None
 
     def num_labels(self, batch: Batch) -> Tensor:
         return _number(len(batch["labels"]), batch)

@@ -75,9 +75,13 @@ class CausalLMHead(Head):
         real = real_tokens(batch)
         labels: Tensor | None = batch.get("labels")
         predicted = real if labels is None else labels != IGNORED_LABEL
-        if not self.shifts_labels:
-            return predicted
-        return torch.nn.functional.pad(predicted[:, 1:] & real[:, :-1], (0, 1), value=False)
+        return _next(predicted, False) & real if self.shifts_labels else predicted
+
+    def targets(self, batch: Batch) -> Tensor | None:
+        shift_labels: Tensor | None = batch.get("shift_labels")
+        if shift_labels is not None or not self.has_labels(batch):
+            return shift_labels
+        return _next(batch["labels"], IGNORED_LABEL) if self.shifts_labels else batch["labels"]
 
     def labels(self, batch: Batch) -> dict[str, Any]:
         labels = super().labels(batch)
@@ -88,3 +92,8 @@ class CausalLMHead(Head):
 
     def num_labels(self, batch: Batch) -> Tensor:
         return self.mask(batch).sum()
+
+
+def _next(values: Tensor, last: int) -> Tensor:
+    """`(B, L)`: what stands at t + 1, with `last` after the end."""
+    return torch.nn.functional.pad(values[:, 1:], (0, 1), value=last)

@@ -2,9 +2,11 @@
 
 from hf_distill.terms.attention import AttentionMapTerm, AttentionScoreTerm
 from hf_distill.terms.base import Term
+from hf_distill.terms.decoupled import DecoupledTerm
 from hf_distill.terms.feature_terms import FeatureTerm
 from hf_distill.terms.hard_labels import HardLabelTerm
 from hf_distill.terms.hidden_states import HiddenStateTerm
+from hf_distill.terms.intra_class import IntraClassTerm
 from hf_distill.terms.relations import RelationTerm
 from hf_distill.terms.soft_targets import SoftTargetTerm
 
@@ -12,9 +14,11 @@ from hf_distill.terms.soft_targets import SoftTargetTerm
 __all__ = [
     "AttentionMapTerm",
     "AttentionScoreTerm",
+    "DecoupledTerm",
     "FeatureTerm",
     "HardLabelTerm",
     "HiddenStateTerm",
+    "IntraClassTerm",
     "RelationTerm",
     "SoftTargetTerm",
     "Term",

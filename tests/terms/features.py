@@ -8,7 +8,9 @@ from hf_distill.types import Anatomy, Positions, Signals, StackShape, Unit
 STUDENT = Anatomy("Student", {"": StackShape(2, 8, 2, 8)})
 TEACHER = Anatomy("Teacher", {"": StackShape(4, 8, 2, 8)})
 WIDE = Anatomy("Wide", {"": StackShape(4, 12, 3, 12)})
-REAL = torch.tensor([[True, True, True, True, True], [True, True, True, False, False], [False, True, True, True, False]])
+REAL = torch.tensor(
+    [[True, True, True, True, True], [True, True, True, False, False], [False, True, True, True, False]]
+)
 
 
 def signals_of(features, seed, rows=3, length=5, width=8, dtype=torch.float32):

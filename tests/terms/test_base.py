@@ -5,8 +5,20 @@ import math
 import pytest
 import torch
 
-from hf_distill.functional import forward_kl, jensen_shannon, logit_mse, reverse_kl, total_variation
-from hf_distill.terms import HardLabelTerm, SoftTargetTerm, Term
+from hf_distill.functional import (
+    forward_kl,
+    inter_class_pearson_distance,
+    jensen_shannon,
+    logit_mse,
+    non_target_class_kl,
+    reverse_kl,
+    skewed_kl,
+    skewed_reverse_kl,
+    standardized_divergence,
+    target_class_kl,
+    total_variation,
+)
+from hf_distill.terms import DecoupledTerm, HardLabelTerm, IntraClassTerm, SoftTargetTerm, Term
 from hf_distill.types import Positions, Requirements, Signals, Unit
 
 
@@ -14,9 +26,18 @@ TERMS = {
     "labels": HardLabelTerm(),
     **{
         divergence.__name__: SoftTargetTerm(temperature=2.0, divergence=divergence)
-        for divergence in (forward_kl, reverse_kl, jensen_shannon, total_variation, logit_mse)
+        for divergence in (
+            *(forward_kl, reverse_kl, jensen_shannon, total_variation, logit_mse, skewed_kl, skewed_reverse_kl),
+            *(standardized_divergence, inter_class_pearson_distance),
+        )
     },
+    **{
+        part.__name__: DecoupledTerm(temperature=2.0, divergence=part)
+        for part in (target_class_kl, non_target_class_kl)
+    },
+    "intra_class": IntraClassTerm(temperature=2.0),
 }
+TARGETS = torch.tensor([[0, 1, 2, 3], [4, 0, 1, 2], [3, 4, 0, 1]])
 COMPARING = [name for name in TERMS if name != "labels"]
 
 
@@ -25,12 +46,12 @@ def signals(rows=3, classes=5, seed=0, dtype=torch.float32):
     return torch.randn(rows, 4, classes, generator=generator).to(dtype)
 
 
-def where(mask):
-    return Positions(mask, {Unit.LABEL: mask.sum(), Unit.POSITION: mask.sum()})
+def where(mask, targets=TARGETS):
+    return Positions(mask, {Unit.LABEL: mask.sum(), Unit.POSITION: mask.sum()}, targets=targets)
 
 
-def everywhere(rows=3):
-    return where(torch.ones(rows, 4, dtype=torch.bool))
+def everywhere(targets=TARGETS):
+    return where(torch.ones_like(targets, dtype=torch.bool), targets)
 
 
 def student_of(logits):
@@ -67,7 +88,7 @@ def test_a_mask_is_a_slice(name):
     mask = torch.tensor([[True, True, False, False], [False] * 4, [True, False, True, True]])
     student, teacher = signals(), signals(seed=1)
     masked = TERMS[name](Signals(student), Signals(teacher), where(mask), 0.0)
-    sliced = TERMS[name](Signals(student[mask]), Signals(teacher[mask]), where(mask[mask]), 0.0)
+    sliced = TERMS[name](Signals(student[mask]), Signals(teacher[mask]), where(mask[mask], TARGETS[mask]), 0.0)
     assert masked.count == sliced.count == 5
     assert torch.allclose(masked.total, sliced.total, rtol=1e-6)
 
@@ -87,7 +108,7 @@ def test_the_order_of_a_batch_changes_nothing(name):
     order = torch.tensor([2, 0, 1])
     student, teacher = signals(), signals(seed=1)
     straight = TERMS[name](Signals(student), Signals(teacher), everywhere(), 0.0)
-    shuffled = TERMS[name](Signals(student[order]), Signals(teacher[order]), everywhere(), 0.0)
+    shuffled = TERMS[name](Signals(student[order]), Signals(teacher[order]), everywhere(TARGETS[order]), 0.0)
     assert torch.allclose(straight.total, shuffled.total, rtol=1e-6)
 
 
@@ -107,6 +128,16 @@ def test_bfloat16_is_close_to_float32(name):
     high = TERMS[name](Signals(student.float()), Signals(teacher.float()), everywhere(), 0.0)
     assert low.total.dtype == torch.float32
     assert torch.allclose(low.total, high.total, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", COMPARING)
+def test_an_accelerator_is_never_waited_for(name):
+    """A meta tensor has no values, so whatever asks for one, as picking the positions that count does, fails."""
+    student = torch.empty(3, 4, 5, device="meta", requires_grad=True)
+    mask, targets = torch.empty(3, 4, device="meta", dtype=torch.bool), TARGETS.to("meta")
+    loss = TERMS[name](Signals(student), Signals(torch.empty(3, 4, 5, device="meta")), where(mask, targets), 0.0)
+    loss.total.backward()
+    assert loss.total.ndim == loss.count.ndim == 0 and student.grad.shape == student.shape
 
 
 def test_a_term_logs_nothing_by_itself():

@@ -80,7 +80,9 @@ def test_parts_are_new_each_time():
 
 
 def test_another_pooling():
-    with pytest.raises(ConfigurationError, match=r"pooled must be one of \(None, 'first', 'last', 'mean'\), got 'max'"):
+    with pytest.raises(
+        ConfigurationError, match=r"pooled must be one of \(None, 'first', 'last', 'mean'\), got 'max'"
+    ):
         HiddenStateTerm(pooled="max")
 
 

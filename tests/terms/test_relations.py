@@ -56,7 +56,9 @@ def test_only_what_is_related_is_read():
 
 
 def test_heads_that_do_not_divide_both_widths():
-    with pytest.raises(ConfigurationError, match=r"num_relation_heads=3 must divide .* 8 in the student .* 12 in the t"):
+    with pytest.raises(
+        ConfigurationError, match=r"num_relation_heads=3 must divide .* 8 in the student .* 12 in the t"
+    ):
         RelationTerm().bound("r", STUDENT, WIDE)
     with pytest.raises(ConfigurationError, match="Choose a divisor of both, such as 4"):
         RelationTerm(num_relation_heads=5).bound("r", STUDENT, WIDE)
