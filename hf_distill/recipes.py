@@ -107,7 +107,7 @@ def patient_kd(
 
 
 def distilbert(temperature: float | Schedule = 2.0) -> Objective:
-    """Soft and hard targets of masked tokens, and last hidden states in one direction: L = 5 · L_ce + 2 · L_mlm + L_cos.
+    """Soft and hard targets, and the direction of last hidden states: L = 5 · L_ce + 2 · L_mlm + L_cos.
 
     Args:
         temperature: T of the soft targets, above 0.

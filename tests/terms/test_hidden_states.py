@@ -42,7 +42,8 @@ def test_the_first_and_the_last_real_token(pooled, index):
         token = REAL[row].nonzero().flatten()[index]
         ((ours, theirs),) = [(mine[row, token], yours[row, token]) for mine, yours in states(term, student, teacher)]
         lengths = [sum(x * x for x in vector.tolist()) ** 0.5 for vector in (ours, theirs)]
-        expected += sum((x / lengths[0] - y / lengths[1]) ** 2 for x, y in zip(ours.tolist(), theirs.tolist()))
+        pairs = zip(ours.tolist(), theirs.tolist(), strict=True)
+        expected += sum((x / lengths[0] - y / lengths[1]) ** 2 for x, y in pairs)
     assert term(student, teacher, where(), 0.0).total.item() == pytest.approx(expected, rel=1e-5)
 
 
