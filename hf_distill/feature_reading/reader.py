@@ -58,9 +58,11 @@ class FeatureReader:
             _check_layer(feature, first, anatomy.stack(feature.side).num_layers, anatomy.model)
         kinds = {feature.kind for feature in self.features}
         layers = {feature.layer for feature in self.features if feature.kind == "hidden_states"}
-        self._arguments: dict[str, Any] = {"output_hidden_states": sorted(layers)} if layers else {}
-        self._arguments |= {"output_attentions": True} if "attentions" in kinds else {}
-        self._unasked = _recorded_names(unwrap_peft_model(model), self._arguments)
+        base: Any = unwrap_peft_model(model)
+        self._arguments: dict[str, Any] = {"output_attentions": True} if "attentions" in kinds else {}
+        if layers and not base.config.output_hidden_states:  # else all are recorded, and stay in the outputs
+            self._arguments["output_hidden_states"] = sorted(layers)
+        self._unasked = _recorded_names(base, self._arguments)
         read = {(f.side, f.layer) for f in self.features if f.kind in PROJECTED}
         self._projections = {place: self._stack(place[0]).projections(place[1]) for place in sorted(read, key=str)}
         self._recorded: dict[tuple[str, int, str | None], Tensor] = {}
@@ -133,7 +135,7 @@ class FeatureReader:
         self._recorded.clear()
         # A copy, since Transformers' outputs let nothing be deleted.
         kept = {name: value for name, value in outputs.items() if name not in self._unasked}
-        return type(outputs)(**kept), features
+        return type(outputs)(kept), features
 
     def _feature(self, outputs: Any, feature: Feature) -> Tensor:
         if feature.kind in PROJECTED:
@@ -194,9 +196,15 @@ class _ProjectionHook:
         self.reader, self.projections, self.index, self.side, self.layer = reader, projections, index, side, layer
 
     def __call__(self, module: nn.Module, args: Any, output: Tensor) -> None:
-        if self.reader._is_recording:
-            for kind, heads in self.projections.kinds_of(self.index, output).items():
-                self.reader._recorded[kind, self.layer, self.side] = heads
+        if not self.reader._is_recording:
+            return
+        for kind, heads in self.projections.kinds_of(self.index, output).items():
+            if (kind, self.layer, self.side) in self.reader._recorded:
+                raise UnsupportedModelError(
+                    f"block {self.layer} of {type(self.reader.model).__name__} runs several times in one forward, so "
+                    f"its {kind} are those of several layers. Use terms that read logits and labels only."
+                )
+            self.reader._recorded[kind, self.layer, self.side] = heads
 
 
 def _check_layer(feature: Feature, first: int, num_layers: int, model: str) -> None:

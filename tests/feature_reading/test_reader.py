@@ -191,7 +191,7 @@ def test_what_the_user_asks_the_model_to_record_stays_in_its_outputs():
     model = model_of("bert", 2)
     model.config.output_hidden_states = True
     outputs, _ = read(model, [Feature("hidden_states", 1)], batch_of("bert"))
-    assert len(outputs.hidden_states) == 3
+    assert [state.shape for state in outputs.hidden_states] == [(2, 7, 16)] * 3
 
 
 def test_two_towers_are_told_apart():
@@ -264,6 +264,8 @@ def test_blocks_that_share_their_weights():
     model = AlbertForSequenceClassification(AlbertConfig(**sizes, vocab_size=VOCAB_SIZE, num_hidden_layers=3))
     with pytest.raises(UnsupportedModelError, match="has 1 blocks and recorded 4 hidden_states"):
         read(model, [Feature("hidden_states", 1)], batch_of("bert"))
+    with pytest.raises(UnsupportedModelError, match="block 1 of AlbertForSequenceClassification runs several times"):
+        read(model, [Feature("keys", 1)], batch_of("bert"))
 
 
 def test_a_copy_of_a_model_has_a_copy_of_its_reader():
