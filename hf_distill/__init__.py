@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         RelationTerm,
         SoftTargetTerm,
         Term,
+        UniversalLogitTerm,
     )
     from hf_distill.trainer import DistillationTrainer
     from hf_distill.training_args import DistillationTrainingArguments
@@ -75,6 +76,7 @@ __all__ = [
     "SoftTargetTerm",
     "Teacher",
     "Term",
+    "UniversalLogitTerm",
     "__version__",
     "check_invariances",
     "errors",

@@ -24,6 +24,10 @@ class VocabularyMismatchError(DistillationError, ValueError):
     """One token id stands for different strings in the student and the teacher."""
 
 
+class LengthMismatchError(DistillationError, ValueError):
+    """Student and teacher give another number of frames for a sound, or vectors of another width."""
+
+
 class MissingInputError(DistillationError, ValueError):
     """A batch lacks something that a term or a model reads."""
 

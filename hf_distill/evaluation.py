@@ -111,9 +111,9 @@ class ExactEvaluation(Trainer):
         ignore_keys: list[str] | None = None,
     ) -> Any:
         """`Trainer`'s step, which also measures text without labels if the objective reads none."""
-        if all(inputs.get(name) is not None for name in self.label_names):
+        if self.label_names and all(inputs.get(name) is not None for name in self.label_names):
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-        if self.distillation_objective.requires.labels:
+        if self.distillation_objective.requires.labels and not self.head.has_labels(inputs):
             return super().prediction_step(model, self._student_inputs(inputs), prediction_loss_only, ignore_keys)
         label_names, can_return_loss = self.label_names, self.can_return_loss
         self.label_names, self.can_return_loss = [], True

@@ -22,6 +22,7 @@ TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3}
 TEMPERATURE_TOLERANCE = 0.2
 EXTRA_PADDING = 8
 BATCH_NORM = "batch normalisation takes its statistics over a micro-batch, so this cannot hold while it is trained"
+ROWS_COMPARED = "each row is compared with the others of its micro-batch, so this cannot hold"
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ def check_invariances(trainer: Any, num_rows: int = 8) -> InvarianceReport:
 
     All run on copies of student and teacher, in float64 where both have 50 million weights at most and can compute in
     it, else in float32.
-    Dropout is off; batch normalisation is in train mode, and breaks the first three by what it is. Nothing of the
-    trainer changes. With several processes, call it on all of them.
+    Dropout is off; batch normalisation is in train mode, and breaks the first three by what it is, as dual encoders
+    break accumulation. Nothing of the trainer changes. With several processes, call it on all of them.
 
     Raises:
         ConfigurationError: if weights are sharded or the training data has no row that can be read.
@@ -168,7 +169,8 @@ class _Experiment:
                 refusal = f"a model refuses micro-batches of {size}: {error}"
         if not differences:
             return Invariance("accumulation", None, None, self.tolerance, refusal)
-        return self._compared("accumulation", max(differences), refusal)
+        reason = ROWS_COMPARED if self.trainer.head.compares_rows else refusal
+        return self._compared("accumulation", max(differences), reason)
 
     def order(self, whole: list[Tensor]) -> Invariance:
         reversed_rows = self._rows(torch.arange(self.num_rows).flip(0))
@@ -257,7 +259,7 @@ class _Experiment:
 
     def _compared(self, name: str, difference: float, reason: str = "") -> Invariance:
         held = difference <= self.tolerance
-        if not held and self.normalises and not reason:
+        if not held and not reason and self.normalises:
             reason = BATCH_NORM
         if math.isnan(difference):
             reason = "the gradient is not finite"

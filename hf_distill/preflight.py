@@ -17,8 +17,16 @@ from hf_distill.errors import (
     UnsupportedModelError,
     VocabularyMismatchError,
 )
-from hf_distill.heads import Head, RegressionHead, SingleLabelHead
-from hf_distill.heads.alignment import Alignment, check_number_of_classes, class_alignment, vocabulary_alignment
+from hf_distill.heads import CausalLMHead, CTCHead, EmbeddingHead, Head, MaskedLMHead, RegressionHead, SingleLabelHead
+from hf_distill.heads.alignment import (
+    Alignment,
+    UnalignedClasses,
+    WidthAlignment,
+    check_number_of_classes,
+    class_alignment,
+    transcript_alignment,
+    vocabulary_alignment,
+)
 from hf_distill.objective import Objective
 from hf_distill.raw_columns import TEXT
 from hf_distill.teachers import OnlineTeacher
@@ -53,15 +61,15 @@ def check_own_loss(student: nn.Module, head: Head) -> None:
     """The student's forward takes the labels, so that it has a loss of its own.
 
     Raises:
-        UnsupportedModelError: if it does not.
+        ConfigurationError: if it does not.
     """
     student = unwrap_peft_model(student)
     parameters = inspect.signature(student.forward).parameters.values()
     missing = [name for name in head.label_names if name not in {parameter.name for parameter in parameters}]
     # Where one of Transformers' models takes further keywords, labels are not among them.
     takes_all = not isinstance(student, PreTrainedModel) and any(each.kind is each.VAR_KEYWORD for each in parameters)
-    if missing and not takes_all:
-        raise UnsupportedModelError(
+    if not head.has_own_loss or (missing and not takes_all):
+        raise ConfigurationError(
             f"the objective reads labels, and the forward of the student {type(student).__name__} "
             f"takes no {missing}, so it has no loss of its own. Learn from the teacher alone with `alpha=0`, or give "
             "the loss as `compute_loss_func=`."
@@ -84,7 +92,7 @@ def check_models(student: nn.Module, teacher: PreTrainedModel, head: Head, teach
         teacher_head: the teacher's own head; None if it is one that we do not know.
 
     Raises:
-        UnsupportedModelError: if their heads are of different kinds.
+        UnsupportedModelError: if their heads are of different kinds, or read outputs in different ways.
         ClassMismatchError: if that is because one has a single class, which makes it a regression.
     """
     student, teacher = unwrap_peft_model(student), unwrap_peft_model(teacher)
@@ -102,6 +110,12 @@ def check_models(student: nn.Module, teacher: PreTrainedModel, head: Head, teach
             f"the student {type(student).__name__} has a {type(head).__name__} and the teacher "
             f"{type(teacher).__name__} a {type(teacher_head).__name__}, so their outputs are not comparable. {remedy}."
         )
+    if teacher_head is not None and teacher_head.reading != head.reading:
+        raise UnsupportedModelError(
+            f"the student {type(student).__name__} is read with {head.reading} and the teacher "
+            f"{type(teacher).__name__} with {teacher_head.reading}, each as models of its kind usually are. Read both "
+            f"alike: pass `head={type(head).__name__}({teacher_head.reading})`, or what suits both."
+        )
 
 
 def alignment(
@@ -110,17 +124,31 @@ def alignment(
     head: Head,
     student_tokenizer: PreTrainedTokenizerBase | None = None,
     teacher_tokenizer: PreTrainedTokenizerBase | None = None,
+    reads_apart: bool = False,
 ) -> Alignment:
     """What makes the class scores of student and teacher comparable.
 
+    Args:
+        reads_apart: whether the teacher reads by its own tokenizer, which may then have other tokens.
+
     Raises:
         ClassMismatchError: as `class_alignment`.
-        VocabularyMismatchError: as `check_vocabularies` and `vocabulary_alignment`.
+        VocabularyMismatchError: as `check_vocabularies`, `vocabulary_alignment` and `transcript_alignment`.
     """
-    if student_tokenizer is not None and teacher_tokenizer is not None:
+    is_read = not isinstance(head, CTCHead)  # or only written
+    if is_read and student_tokenizer is not None and teacher_tokenizer is not None:
+        if reads_apart and isinstance(head, CausalLMHead) and _different_ids(student_tokenizer, teacher_tokenizer):
+            return UnalignedClasses()
         check_vocabularies(student_tokenizer, teacher_tokenizer)
     student, teacher = unwrap_peft_model(student), unwrap_peft_model(teacher)
-    if not isinstance(student, PreTrainedModel) or head.class_axis is None:
+    if not isinstance(student, PreTrainedModel):
+        return Alignment()
+    if isinstance(head, EmbeddingHead):
+        return Alignment() if head.compares_rows else WidthAlignment()
+    if isinstance(head, CTCHead):
+        tokens = (_named_by_role(tokenizer) for tokenizer in (student_tokenizer, teacher_tokenizer))
+        return transcript_alignment(student.config, teacher.config, *tokens)
+    if head.class_axis is None:
         return Alignment()
     if head.is_language_model:
         ours, theirs = (model.config.get_text_config(decoder=True).vocab_size for model in (student, teacher))
@@ -145,11 +173,21 @@ def check_same_tokens(objective: Objective, teacher_processing_class: Any) -> No
         )
 
 
-def check_separate_inputs(head: Head, teacher: Any, teacher_processing_class: Any, columns: Any) -> None:
+def check_separate_inputs(
+    head: Head,
+    teacher: Any,
+    teacher_processing_class: Any,
+    columns: Any,
+    tokenizers: tuple[PreTrainedTokenizerBase | None, PreTrainedTokenizerBase | None],
+) -> None:
     """A teacher that is given inputs of its own can be compared with the student.
 
+    Args:
+        tokenizers: the student's and the teacher's.
+
     Raises:
-        ConfigurationError: if there is no such teacher, or its outputs would lie on other tokens than the student's.
+        ConfigurationError: if there is no such teacher, or its outputs would lie on tokens that cannot be matched with
+            the student's.
     """
     if teacher_processing_class is None:
         if columns is not None:
@@ -163,12 +201,45 @@ def check_separate_inputs(head: Head, teacher: Any, teacher_processing_class: An
             f"`teacher_processing_class` is a {type(teacher_processing_class).__name__}, and there is no teacher to "
             "read by it. Pass `teacher=`, or leave `teacher_processing_class` out."
         )
-    if head.positions_are_tokens:
+    if isinstance(head, CausalLMHead):
+        for name, tokenizer in zip(("processing_class", "teacher_processing_class"), tokenizers, strict=True):
+            if tokenizer is None or not tokenizer.is_fast:
+                raise ConfigurationError(
+                    f"`{name}` is a {type(tokenizer).__name__}, and tokens of student and teacher are matched by the "
+                    f"characters that they stand for. Pass a fast tokenizer as `{name}=`."
+                )
+    elif head.positions_are_tokens:
+        why = " under masks that hide other characters" if isinstance(head, MaskedLMHead) else ""
         raise ConfigurationError(
             f"`teacher_processing_class` is a {type(teacher_processing_class).__name__}, and the outputs of a "
-            f"{type(head).__name__} lie on tokens: those of the teacher would lie on others than the student's. "
+            f"{type(head).__name__} lie on tokens: those of the teacher would lie on others than the student's{why}. "
             "Tokenize the data with the teacher's tokenizer, train the student on that, and leave "
             "`teacher_processing_class` out."
+        )
+
+
+def check_terms(alignment: Alignment, objective: Objective, report_agreement: bool) -> None:
+    """Where a token means another thing to the teacher, nothing compares token by token.
+
+    Raises:
+        VocabularyMismatchError: naming the terms that do.
+        ConfigurationError: if the evaluation is to.
+    """
+    if alignment.same_classes:
+        return
+    terms = {name: weighted.term for name, weighted in objective.terms.items()}
+    comparing = [name for name, term in terms.items() if term.requires.teacher and term.needs_same_classes]
+    if comparing:
+        raise VocabularyMismatchError(
+            "student and teacher have different vocabularies, and these terms compare what both say of each token: "
+            f"{', '.join(f'{name!r} ({type(terms[name]).__name__})' for name in comparing)}. Pass "
+            "`objective=recipes.uld()`, which compares sorted probabilities, or tokenize the data with the teacher's "
+            "tokenizer and train the student on that."
+        )
+    if report_agreement:
+        raise ConfigurationError(
+            "`report_agreement=True` counts how often student and teacher choose the same token, and they have "
+            "different vocabularies. Leave it out."
         )
 
 
@@ -178,7 +249,7 @@ def tokenizers(
     """The student's tokenizer, and that in the folder or repository that a teacher which is a model came from.
 
     Args:
-        processing_class: what the Trainer was given; a tokenizer or not.
+        processing_class: what the Trainer was given; a tokenizer, a processor that has one, or neither.
         teacher: any teacher.
         head: the student's. Without its tokenizer, the teacher's is only looked for where tokens are the classes.
         may_download: whether to look beyond this machine.
@@ -187,7 +258,8 @@ def tokenizers(
     """
     student = TEXT.reader_of(processing_class)
     if teacher_processing_class is not None:
-        return student, TEXT.reader_of(teacher_processing_class) if head.is_language_model else None
+        has_tokens_for_classes = head.is_language_model or isinstance(head, CTCHead)
+        return student, TEXT.reader_of(teacher_processing_class) if has_tokens_for_classes else None
     if not isinstance(teacher, OnlineTeacher) or (student is None and not head.is_language_model):
         return student, None
     name = teacher.model.name_or_path
@@ -214,6 +286,14 @@ def _num_tokens(tokenizer: PreTrainedTokenizerBase | None) -> int | None:
     return None if tokenizer is None else max(tokenizer.get_vocab().values()) + 1
 
 
+def _named_by_role(tokenizer: PreTrainedTokenizerBase | None) -> dict[str, int] | None:
+    """Token to id, where "<unk>" and "[UNK]" are one token."""
+    if tokenizer is None:
+        return None
+    roles = {token: role for role, token in tokenizer.special_tokens_map.items()}
+    return {roles.get(token, token): index for token, index in tokenizer.get_vocab().items()}
+
+
 def check_vocabularies(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> None:
     """Every token id of the student stands for the same string in both tokenizers.
 
@@ -222,20 +302,29 @@ def check_vocabularies(student: PreTrainedTokenizerBase, teacher: PreTrainedToke
     Raises:
         VocabularyMismatchError: if one does not. Both read the same token ids, so no other order can make up for it.
     """
-    student_tokens, teacher_tokens = (
-        {index: token for token, index in tokenizer.get_vocab().items()} for tokenizer in (student, teacher)
-    )
-    different = sorted(index for index, token in student_tokens.items() if teacher_tokens.get(index) != token)
+    different = _different_ids(student, teacher)
     if not different:
         return
     first = different[0]
+    student_tokens, teacher_tokens = _tokens_by_id(student), _tokens_by_id(teacher)
     raise VocabularyMismatchError(
         f"student and teacher have {len(student_tokens)} and {len(teacher_tokens)} tokens, and {len(different)} token "
         f"ids stand for different strings (first: id {first} is {student_tokens.get(first)!r} for the student and "
         f"{teacher_tokens.get(first)!r} for the teacher), so the teacher would read another text. Pass the teacher's "
-        "tokenizer as `teacher_processing_class=`, to tokenize for it separately; where the outputs are themselves "
-        "tokens, tokenize the data with it and train the student on that."
+        "tokenizer as `teacher_processing_class=`, to tokenize for it separately, for causal language models with "
+        "`objective=recipes.uld()`; where the outputs are themselves tokens otherwise, tokenize the data with it and "
+        "train the student on that."
     )
+
+
+def _different_ids(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> list[int]:
+    """The student's token ids that do not stand for the same string in the teacher's tokenizer, in order."""
+    teacher_tokens = _tokens_by_id(teacher)
+    return sorted(index for index, token in _tokens_by_id(student).items() if teacher_tokens.get(index) != token)
+
+
+def _tokens_by_id(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    return {index: token for token, index in tokenizer.get_vocab().items()}
 
 
 def check_datasets(datasets: Mapping[str, Any]) -> None:

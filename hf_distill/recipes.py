@@ -21,6 +21,7 @@ from hf_distill.terms import (
     IntraClassTerm,
     RelationTerm,
     SoftTargetTerm,
+    UniversalLogitTerm,
 )
 
 
@@ -77,6 +78,20 @@ def dist(alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0, temperature:
             "intra": (gamma, IntraClassTerm(temperature)),
         }
     )
+
+
+def uld(temperature: float | Schedule = 1.0, weight: float | Schedule = 1.5) -> Objective:
+    """Universal logit distillation, for a teacher with another tokenizer: L = L_labels + λ · T · Σ_i |p_(i) − q_(i)|.
+
+    Args:
+        temperature: T of the sorted probabilities, above 0.
+        weight: λ of their distance.
+
+    References:
+        Boizard, El Haddad, Hudelot, Colombo: Towards Cross-Tokenizer Distillation: the Universal Logit Distillation
+        Loss for LLMs, 2024, https://arxiv.org/abs/2402.12030.
+    """
+    return Objective({"labels": (1.0, HardLabelTerm()), "soft": (weight, UniversalLogitTerm(temperature))})
 
 
 def patient_kd(

@@ -75,7 +75,8 @@ class PreflightReport:
 
     terms: Mapping[str, TermSize]
     teacher: TeacherScore | None
-    """None without a teacher, without labels, or with a head that we do not know."""
+    """None without a teacher, without labels, with a head that we do not know, or where student and teacher have
+    different vocabularies."""
     longest_row: int | None
     """The largest number of real tokens of a row in the samples."""
     memory: Memory | None
@@ -283,7 +284,7 @@ def _warnings_of_sizes(terms: Mapping[str, TermSize]) -> list[str]:
 
 def _teacher_answers(trainer: Any, batches: list[dict[str, Any]]) -> list[tuple[Batch, Any, Any]]:
     """Each batch with what the teacher says about it, aligned with the student's classes, and where it counts."""
-    if trainer.teacher is None:
+    if trainer.teacher is None or not trainer._alignment.same_classes:
         return []
     answers: list[tuple[Batch, Any, Any]] = []
     with torch.no_grad():

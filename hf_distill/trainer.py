@@ -24,11 +24,11 @@ from hf_distill.objective import Objective
 from hf_distill.position_tables import max_positions
 from hf_distill.raw_columns import raw_columns
 from hf_distill.recipes import hinton
-from hf_distill.teacher_inputs import DataCollatorWithTeacherInputs, TeacherInputs
+from hf_distill.teacher_inputs import DataCollatorWithTeacherInputs, TeacherInputs, TeacherPositions
 from hf_distill.teachers import OnlineTeacher, Teacher
 from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.trial_batches import sampled_rows
-from hf_distill.types import TEACHER_PREFIX, Batch, Positions, Requirements, Signals, Unit
+from hf_distill.types import TEACHER_POSITIONS, TEACHER_PREFIX, Batch, Positions, Requirements, Signals, Unit
 
 
 logger = logging.get_logger(__name__)
@@ -103,6 +103,7 @@ class DistillationTrainer(FeatureTraining):
         self.teacher_processing_class = teacher_processing_class
         self._named_columns = (teacher_columns,) if isinstance(teacher_columns, str) else teacher_columns
         self._teacher_inputs: TeacherInputs | None = None
+        self._teacher_positions: TeacherPositions | None = None
         may_download = isinstance(teacher, (str, Path))
         self._tokenizers = preflight.tokenizers(
             self.processing_class, self.teacher, self.head, may_download, teacher_processing_class
@@ -132,13 +133,19 @@ class DistillationTrainer(FeatureTraining):
         preflight.check_same_tokens(objective, self.teacher_processing_class)
         if objective.requires.labels and self.compute_loss_func is None:
             preflight.check_own_loss(self.model, self.head)
-        preflight.check_separate_inputs(self.head, self.teacher, self.teacher_processing_class, self._named_columns)
+        preflight.check_separate_inputs(
+            self.head, self.teacher, self.teacher_processing_class, self._named_columns, self._tokenizers
+        )
         self._shares_encoder = False
         if isinstance(self.teacher, OnlineTeacher):
             self._shares_encoder = preflight.share_frozen_encoder(self.model, self.teacher.model)
             teacher_head = None if self._given_head else head_of(self.teacher.model)
             preflight.check_models(self.model, self.teacher.model, self.head, teacher_head)
-            self._alignment = preflight.alignment(self.model, self.teacher.model, self.head, *self._tokenizers)
+            reads_apart = self.teacher_processing_class is not None
+            self._alignment = preflight.alignment(
+                self.model, self.teacher.model, self.head, *self._tokenizers, reads_apart=reads_apart
+            )
+            preflight.check_terms(self._alignment, objective, self.args.report_agreement)
         self.distillation_objective = self._bound(objective, self._shares_encoder)
 
     # ---- The loss ---------------------------------------------------------------------------------------------------
@@ -299,7 +306,7 @@ class DistillationTrainer(FeatureTraining):
             teacher: frozenset[str] = self.teacher.input_names if self.teacher is not None else frozenset()
             own = {f"{TEACHER_PREFIX}{name}" for name in teacher}
             raw = self._teacher_inputs.raw_columns if self._teacher_inputs is not None else frozenset()
-            self._teacher_columns = (teacher | own | raw) - set(self._signature_columns)
+            self._teacher_columns = (teacher | own | raw | {TEACHER_POSITIONS}) - set(self._signature_columns)
             self._signature_columns += sorted(self._teacher_columns)
 
     def _find_teacher_inputs(self, dataset: Any) -> None:
@@ -315,6 +322,9 @@ class DistillationTrainer(FeatureTraining):
         self._teacher_inputs = TeacherInputs(
             self.teacher_processing_class, teacher.input_names, columns, max_length=limit
         )
+        if isinstance(self.head, CausalLMHead):
+            tokenizers: Any = self._tokenizers
+            self._teacher_positions = TeacherPositions(tokenizers, columns)
         self._signature_columns = None
 
     def collator_for(self, collator: Any, is_training: bool) -> Any:
@@ -325,7 +335,7 @@ class DistillationTrainer(FeatureTraining):
         if self._teacher_inputs is None:
             return collator
         hidden = self._teacher_inputs.raw_columns if self.args.remove_unused_columns else frozenset()
-        return DataCollatorWithTeacherInputs(collator, self._teacher_inputs, hidden)
+        return DataCollatorWithTeacherInputs(collator, self._teacher_inputs, hidden, self._teacher_positions)
 
     def _get_dataloader(
         self,

@@ -15,6 +15,9 @@ Batch = Mapping[str, Any]
 
 TEACHER_PREFIX = "teacher_"
 """Where a batch holds entries that begin so, the teacher reads these, under the names that follow the prefix."""
+TEACHER_POSITIONS = f"{TEACHER_PREFIX}positions"
+"""Where a batch holds this entry, `(B, L)`, it says for each of the student's positions which one of the teacher's has
+read the same text; -1 where none has, so that nothing is compared there."""
 
 
 class Unit(str, Enum):

@@ -11,6 +11,7 @@ from hf_distill.functional.divergences import (
     reverse_kl,
     skewed_kl,
     skewed_reverse_kl,
+    sorted_probability_distance,
     total_variation,
 )
 from hf_distill.functional.feature_maps import fsp_distance, neuron_selectivity_mmd
@@ -56,6 +57,7 @@ __all__ = [
     "similarity_preserving",
     "skewed_kl",
     "skewed_reverse_kl",
+    "sorted_probability_distance",
     "standardized_divergence",
     "target_class_kl",
     "total_variation",

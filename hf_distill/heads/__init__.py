@@ -9,6 +9,9 @@ from hf_distill.heads.classification import (
     SingleLabelHead,
     TokenClassificationHead,
 )
+from hf_distill.heads.ctc import CTCHead
+from hf_distill.heads.dual_encoder import DualEncoderHead
+from hf_distill.heads.embeddings import EmbeddingHead, SimilarityHead
 from hf_distill.heads.language_models import CausalLMHead, MaskedLMHead
 from hf_distill.heads.question_answering import QuestionAnsweringHead
 from hf_distill.heads.resolve import head_of
@@ -17,7 +20,10 @@ from hf_distill.heads.seq2seq import Seq2SeqHead, SpeechSeq2SeqHead
 
 
 __all__ = [
+    "CTCHead",
     "CausalLMHead",
+    "DualEncoderHead",
+    "EmbeddingHead",
     "Head",
     "MaskedLMHead",
     "MultiLabelHead",
@@ -27,6 +33,7 @@ __all__ = [
     "RegressionHead",
     "SemanticSegmentationHead",
     "Seq2SeqHead",
+    "SimilarityHead",
     "SingleLabelHead",
     "SpeechSeq2SeqHead",
     "TokenClassificationHead",

@@ -38,6 +38,16 @@ class Head(ABC):
     """The axis of the logits whose entries `id2label` names, along which student and teacher are aligned. None where
     it names none."""
 
+    compares_rows: ClassVar[bool] = False
+    """Whether a row is compared with the others of its micro-batch, so that it matters how a batch is split."""
+    has_own_loss: ClassVar[bool] = True
+    """Whether a model of this kind computes a loss when it is asked to."""
+
+    @property
+    def reading(self) -> str:
+        """How this head reads outputs, where another model of the same kind may mean something else by its own."""
+        return ""
+
     @abstractmethod
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
         """The class scores, `(…, C)`."""
@@ -71,6 +81,10 @@ class Head(ABC):
         count = self.num_labels(batch)
         mean = at_least_float32(outputs["loss"])
         return torch.where(count > 0, mean, torch.zeros_like(mean)) * count
+
+    def reads_weight(self, name: str) -> bool:
+        """Whether what is compared depends on a weight of a model of this kind."""
+        return True
 
     def targets(self, batch: Batch) -> Tensor | None:
         """The class that the labels name at each position of `mask`, −100 where none; None if they name no class."""
@@ -121,6 +135,12 @@ class Head(ABC):
 def at_least_float32(tensor: Tensor) -> Tensor:
     """The tensor in float32, or in float64 if it is."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def one_per_row(batch: Batch) -> Tensor:
+    """Bool `(B,)`, True for every row."""
+    tensor = next(value for value in batch.values() if isinstance(value, Tensor) and value.ndim)
+    return torch.ones(len(tensor), dtype=torch.bool, device=tensor.device)
 
 
 def real_tokens(batch: Batch) -> Tensor:

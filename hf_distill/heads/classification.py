@@ -12,7 +12,7 @@ from transformers import (
 )
 
 from hf_distill.errors import ConfigurationError
-from hf_distill.heads.base import IGNORED_LABEL, Head, real_tokens
+from hf_distill.heads.base import IGNORED_LABEL, Head, one_per_row, real_tokens
 from hf_distill.types import Batch
 
 
@@ -41,8 +41,7 @@ class SingleLabelHead(Head):
         return logits
 
     def mask(self, batch: Batch) -> Tensor:
-        tensor = next(value for value in batch.values() if isinstance(value, Tensor) and value.ndim)
-        return torch.ones(len(tensor), dtype=torch.bool, device=tensor.device)
+        return one_per_row(batch)
 
 
 class MultiLabelHead(SingleLabelHead):

@@ -1,5 +1,6 @@
 """Heads that choose a token of the vocabulary at every position."""
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -8,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.heads.base import IGNORED_LABEL, Head, real_tokens
-from hf_distill.types import Batch
+from hf_distill.types import TEACHER_POSITIONS, Batch, Positions, Unit
 
 
 class MaskedLMHead(Head):
@@ -92,6 +93,15 @@ class CausalLMHead(Head):
 
     def num_labels(self, batch: Batch) -> Tensor:
         return self.mask(batch).sum()
+
+    def positions(self, batch: Batch) -> Positions:
+        """Where the batch counts; for a teacher with another tokenizer, where that has read the same text too."""
+        where = super().positions(batch)
+        of_teacher: Tensor | None = batch.get(TEACHER_POSITIONS)
+        if of_teacher is None:
+            return where
+        mask = where.mask & (of_teacher >= 0)
+        return replace(where, mask=mask, counts={**where.counts, Unit.POSITION: mask.sum()})
 
 
 def _next(values: Tensor, last: int) -> Tensor:

@@ -18,7 +18,7 @@ from hf_distill.errors import MissingInputError, UntrainedTeacherError
 from hf_distill.feature_reading import outputs_and_features, reader_of
 from hf_distill.heads import Head
 from hf_distill.teachers.base import Teacher
-from hf_distill.types import TEACHER_PREFIX, Batch, Signals
+from hf_distill.types import TEACHER_POSITIONS, TEACHER_PREFIX, Batch, Signals
 
 
 class OnlineTeacher(Teacher):
@@ -52,7 +52,7 @@ class OnlineTeacher(Teacher):
             UntrainedTeacherError: if the checkpoint lacks weights of the head, which would then be random.
         """
         model, loading = head.auto_class.from_pretrained(name_or_path, dtype="auto", output_loading_info=True)
-        if missing := sorted(loading["missing_keys"]):
+        if missing := sorted(filter(head.reads_weight, loading["missing_keys"])):
             raise UntrainedTeacherError(
                 f"teacher {str(name_or_path)!r} has no weights for {len(missing)} parameters of "
                 f"{type(model).__name__} (first: {missing[0]!r}), so they were drawn at random and teach noise. "
@@ -113,6 +113,9 @@ class OnlineTeacher(Teacher):
             if self._is_spread:
                 outputs, features = send_to_device((outputs, features), self.device)
             signals = replace(self.head.signals(outputs, batch), features=features)
+        if (positions := batch.get(TEACHER_POSITIONS)) is not None:
+            rows = torch.arange(len(positions), device=positions.device)[:, None]
+            return replace(signals, logits=signals.logits[rows, positions.clamp(min=0)])
         return replace(signals, logits=signals.logits.clone()) if infers else signals
 
 

@@ -9,6 +9,7 @@ from hf_distill.terms.hidden_states import HiddenStateTerm
 from hf_distill.terms.intra_class import IntraClassTerm
 from hf_distill.terms.relations import RelationTerm
 from hf_distill.terms.soft_targets import SoftTargetTerm
+from hf_distill.terms.universal_logits import UniversalLogitTerm
 
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "RelationTerm",
     "SoftTargetTerm",
     "Term",
+    "UniversalLogitTerm",
 ]

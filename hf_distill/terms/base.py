@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import nn
 from typing_extensions import Self
@@ -16,6 +17,9 @@ class Term(ABC):
     by the units of the whole accumulated batch over all processes. That is what makes gradients independent of how a
     batch is split.
     """
+
+    needs_same_classes: ClassVar[bool] = True
+    """Whether a term that reads a teacher compares class by class, so that both must have the same classes."""
 
     @property
     @abstractmethod

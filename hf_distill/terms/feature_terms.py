@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import ClassVar
 
 from torch import Tensor
 from typing_extensions import Self
@@ -33,8 +34,9 @@ class FeatureTerm(Term):
     side: str | None = None
     layers: tuple[LayerPair, ...] = field(default=(), repr=False)
 
-    first_layer = 1
+    first_layer: ClassVar[int] = 1
     """The first layer that has what the term reads."""
+    needs_same_classes: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_layer_map(self.layer_map)

@@ -15,6 +15,7 @@ from hf_distill.functional import (
     reverse_kl,
     skewed_kl,
     skewed_reverse_kl,
+    sorted_probability_distance,
     standardized_divergence,
     total_variation,
 )
@@ -78,6 +79,12 @@ def loop_total_variation(student: list[float], teacher: list[float], temperature
     return temperature * 0.5 * sum(abs(x - y) for x, y in zip(p, q, strict=True))
 
 
+def loop_sorted_probability_distance(student: list[float], teacher: list[float], temperature: float) -> float:
+    q, p = (sorted(loop_distribution(logits, temperature), reverse=True) for logits in (student, teacher))
+    ranks = range(max(len(p), len(q)))
+    return temperature * sum(abs((p[i] if i < len(p) else 0) - (q[i] if i < len(q) else 0)) for i in ranks)
+
+
 def loop_logit_mse(student: list[float], teacher: list[float], temperature: float) -> float:
     return sum((x - y) ** 2 for x, y in zip(student, teacher, strict=True)) / len(student)
 
@@ -89,6 +96,7 @@ CASES: dict[str, tuple[Callable[..., Tensor], Callable[..., float]]] = {
     "jensen_shannon_0.1": (partial(jensen_shannon, beta=0.1), partial(loop_jensen_shannon, beta=0.1)),
     "jensen_shannon_0.9": (partial(jensen_shannon, beta=0.9), partial(loop_jensen_shannon, beta=0.9)),
     "total_variation": (total_variation, loop_total_variation),
+    "sorted_probability_distance": (sorted_probability_distance, loop_sorted_probability_distance),
     "logit_mse": (logit_mse, loop_logit_mse),
     "skewed_kl": (skewed_kl, loop_skewed_kl),
     "skewed_reverse_kl": (skewed_reverse_kl, loop_skewed_reverse_kl),

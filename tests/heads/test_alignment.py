@@ -6,10 +6,18 @@ import pytest
 import torch
 from transformers import BertConfig
 
-from hf_distill.errors import ClassMismatchError, VocabularyMismatchError
+from hf_distill.errors import ClassMismatchError, LengthMismatchError, VocabularyMismatchError
 from hf_distill.functional import forward_kl, jensen_shannon, logit_mse, reverse_kl, total_variation
 from hf_distill.heads import alignment
-from hf_distill.heads.alignment import Alignment, VocabularyAlignment, class_alignment, vocabulary_alignment
+from hf_distill.heads.alignment import (
+    Alignment,
+    TranscriptAlignment,
+    VocabularyAlignment,
+    WidthAlignment,
+    class_alignment,
+    transcript_alignment,
+    vocabulary_alignment,
+)
 from hf_distill.types import Signals
 
 
@@ -135,6 +143,75 @@ def test_one_tokenizer_is_taken_for_both_and_that_is_said(sizes, tokens, warning
 def test_rows_that_may_be_tokens(sizes, tokens, message):
     with pytest.raises(VocabularyMismatchError, match=message):
         vocabulary_alignment(*sizes, *tokens)
+
+
+def writer(size, blank):
+    return BertConfig(vocab_size=size, pad_token_id=blank)
+
+
+@pytest.mark.parametrize(
+    "ours, theirs, rows",
+    [
+        ({"_": 0, "a": 1, "b": 2}, {"b": 0, "a": 1, "-": 2}, [2, 1, 0]),
+        ({"_": 0, "a": 1, "b": 2}, {"-": 0, "B": 1, "A": 2}, [0, 2, 1]),
+        ({"_": 0, "a": 1, "A": 2}, {"-": 0, "A": 1, "a": 2}, [0, 2, 1]),
+        ({"_": 0, "a": 1}, {"b": 0, "-": 1, "a": 2}, [1, 2]),
+        ({"_": 0, "a": 1, "eos_token": 2}, {"a": 0, "-": 1}, [1, 0, None]),
+        ({"_": 0, "a": 1, "unk_token": 2}, {"unk_token": 0, "a": 1, "-": 2}, [2, 1, 0]),
+        ({"_": 0, "a": 1, "beyond": 7}, {"a": 0, "-": 1}, [1, 0, None]),
+    ],
+    ids=["other order", "other case", "case that counts", "more", "special", "special of both", "padding"],
+)
+def test_each_token_that_is_written_is_found_by_its_string(ours, theirs, rows, warnings_said):
+    blanks = ours["_"], theirs["-"]
+    sizes = len(rows), max(theirs.values()) + 1
+    configs = [writer(size, blank) for size, blank in zip(sizes, blanks, strict=True)]
+    aligned = transcript_alignment(*configs, ours, theirs)
+    student, teacher = torch.randn(2, 4, sizes[0]), torch.randn(2, 4, sizes[1])
+    a, b = aligned(Signals(student), Signals(teacher))
+    for row, found in enumerate(rows):
+        if found is None:
+            assert (a.logits[..., row] == -torch.inf).all() and (b.logits[..., row] == -torch.inf).all()
+        else:
+            assert torch.equal(a.logits[..., row], student[..., row])
+            assert torch.equal(b.logits[..., row], teacher[..., found])
+    assert a.logits.shape == b.logits.shape == student.shape
+    assert warnings_said == []
+
+
+def test_the_same_transcripts_cost_nothing():
+    tokens = {"a": 0, "b": 1, "-": 2}
+    student, teacher = Signals(torch.zeros(1, 2, 3)), Signals(torch.ones(1, 2, 3))
+    aligned = transcript_alignment(writer(3, 2), writer(3, 2), tokens, tokens)(student, teacher)
+    assert aligned[0] is student
+    assert aligned[1] is teacher
+
+
+def test_a_teacher_that_lacks_a_token():
+    with pytest.raises(
+        VocabularyMismatchError, match=r"with 3 tokens and the teacher with 2, without \['b'\], so it cannot say"
+    ):
+        transcript_alignment(writer(3, 0), writer(2, 0), {"_": 0, "a": 1, "b": 2}, {"-": 0, "a": 1})
+
+
+@pytest.mark.parametrize("tokens", [(None, None), ({"a": 1}, None), (None, {"a": 1})])
+def test_transcripts_without_both_tokenizers(tokens, warnings_said):
+    for other, shown in ((writer(4, 0), "4 with the blank at 0"), (writer(3, 2), "3 with the blank at 2")):
+        with pytest.raises(
+            VocabularyMismatchError,
+            match=rf"student has vocab_size 3 with the blank at 0 and the teacher has vocab_size {shown}, and with",
+        ):
+            transcript_alignment(writer(3, 0), other, *tokens)
+    assert isinstance(transcript_alignment(writer(3, 0), writer(3, 0), *tokens), TranscriptAlignment)
+    (warning,) = warnings_said
+    assert "a row is taken to be the same token in both" in warning
+
+
+def test_lengths_that_nothing_can_make_equal():
+    with pytest.raises(LengthMismatchError, match=r"student gives 5 frames for a batch and the teacher 4"):
+        TranscriptAlignment()(Signals(torch.zeros(2, 5, 3)), Signals(torch.zeros(2, 4, 3)))
+    with pytest.raises(LengthMismatchError, match=r"have width 5 and the teacher's 4, .*hidden_size=4"):
+        WidthAlignment()(Signals(torch.zeros(2, 5)), Signals(torch.zeros(2, 4)))
 
 
 DIVERGENCES = {

@@ -59,6 +59,15 @@ def test_causal_positions_predict_a_real_token_from_a_real_token(padding):
     assert CausalLMHead().mask({**batch, "labels": TOKENS.masked_fill(padding == 0, -100)}).tolist() == expected
 
 
+def test_the_teacher_is_compared_where_it_has_read_the_same_text():
+    """The labels count everywhere, as without such a teacher."""
+    where = CausalLMHead().positions(
+        {"input_ids": TOKENS, "labels": TOKENS, "teacher_positions": torch.tensor([[-1, 0, 3, 4], [2, -1, -1, -1]])}
+    )
+    assert where.mask.tolist() == [[False, True, True, False], [True, False, False, False]]
+    assert where.counts.items() >= {Unit.LABEL: 6, Unit.POSITION: 3}.items()
+
+
 def test_the_label_that_padding_would_predict_is_left_out():
     labels = torch.tensor([[5, 6, 7, 8], [-100, -100, 9, 4]])
     given = CausalLMHead().labels({"input_ids": TOKENS, "attention_mask": LEFT, "labels": labels})

@@ -40,7 +40,7 @@ ROOMS = {
     "models": set(),
     "position_tables": set(),
     "raw_columns": {"types", "errors"},
-    "teacher_inputs": {"types", "errors", "raw_columns"},
+    "teacher_inputs": {"types", "errors", "heads", "raw_columns"},
     "preflight": SIGNALS | {"terms", "objective", "raw_columns"},
     "trial_batches": {"types", "errors"},
     "teacher_scores": {"types", "errors", "heads"},

@@ -18,7 +18,7 @@ from hf_distill.functional import (
     target_class_kl,
     total_variation,
 )
-from hf_distill.terms import DecoupledTerm, HardLabelTerm, IntraClassTerm, SoftTargetTerm, Term
+from hf_distill.terms import DecoupledTerm, HardLabelTerm, IntraClassTerm, SoftTargetTerm, Term, UniversalLogitTerm
 from hf_distill.types import Positions, Requirements, Signals, Unit
 
 
@@ -36,6 +36,7 @@ TERMS = {
         for part in (target_class_kl, non_target_class_kl)
     },
     "intra_class": IntraClassTerm(temperature=2.0),
+    "universal_logits": UniversalLogitTerm(temperature=2.0),
 }
 TARGETS = torch.tensor([[0, 1, 2, 3], [4, 0, 1, 2], [3, 4, 0, 1]])
 COMPARING = [name for name in TERMS if name != "labels"]
