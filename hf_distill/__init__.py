@@ -12,7 +12,7 @@ from hf_distill.version import __version__
 
 
 if TYPE_CHECKING:
-    from hf_distill import errors, functional, heads, recipes, schedules, students, teachers, terms, types
+    from hf_distill import errors, functional, heads, layer_maps, recipes, schedules, students, teachers, terms, types
     from hf_distill.data_augmentation import MaskedWordAugmentation
     from hf_distill.data_collator import DataCollatorForRowSeededMasking
     from hf_distill.heads import Head, head_of
@@ -32,10 +32,14 @@ if TYPE_CHECKING:
     from hf_distill.students import share_encoder, student_from_teacher
     from hf_distill.teachers import OnlineTeacher, Teacher
     from hf_distill.terms import (
+        AttentionMapTerm,
+        AttentionScoreTerm,
         BoxTerm,
         DecoupledTerm,
         HardLabelTerm,
+        HiddenStateTerm,
         IntraClassTerm,
+        RelationTerm,
         SoftTargetTerm,
         Term,
         UniversalLogitTerm,
@@ -44,6 +48,8 @@ if TYPE_CHECKING:
     from hf_distill.training_args import DistillationTrainingArguments
 
 __all__ = [
+    "AttentionMapTerm",
+    "AttentionScoreTerm",
     "BoxTerm",
     "Constant",
     "Cosine",
@@ -60,6 +66,7 @@ __all__ = [
     "EncoderLMModel",
     "HardLabelTerm",
     "Head",
+    "HiddenStateTerm",
     "IntraClassTerm",
     "InvarianceReport",
     "Linear",
@@ -67,6 +74,7 @@ __all__ = [
     "Objective",
     "OnlineTeacher",
     "PreflightReport",
+    "RelationTerm",
     "SoftTargetTerm",
     "Teacher",
     "Term",
@@ -77,6 +85,7 @@ __all__ = [
     "functional",
     "head_of",
     "heads",
+    "layer_maps",
     "models",
     "preflight_report",
     "recipes",
@@ -99,15 +108,7 @@ _HOMES = {
     "schedules": ("Constant", "Cosine", "Linear"),
     "students": ("share_encoder", "student_from_teacher"),
     "teachers": ("OnlineTeacher", "Teacher"),
-    "terms": (
-        "BoxTerm",
-        "DecoupledTerm",
-        "HardLabelTerm",
-        "IntraClassTerm",
-        "SoftTargetTerm",
-        "Term",
-        "UniversalLogitTerm",
-    ),
+    "terms": tuple(name for name in __all__ if name.endswith("Term")),
     "trainer": ("DistillationTrainer",),
     "training_args": ("DistillationTrainingArguments",),
     "models.encoder_lm": tuple(name for name in __all__ if name.startswith("EncoderLM")),

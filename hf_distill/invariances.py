@@ -95,7 +95,7 @@ def check_invariances(trainer: Any, num_rows: int = 8) -> InvarianceReport:
     rows = sampled_rows(trainer.train_dataset, num_rows)
     if not rows:
         raise ConfigurationError("`train_dataset` gives no rows to check on. Pass a map-style data set of a few rows.")
-    with leaving_no_trace(trainer.model):
+    with trainer.reading_features(), leaving_no_trace(trainer.model):
         return _Experiment(trainer, rows, _precision(trainer, rows)).report()
 
 

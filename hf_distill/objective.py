@@ -1,15 +1,19 @@
 """What a student learns: a named, weighted sum of terms."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from functools import reduce
 from math import prod
 from operator import or_
 from typing import NamedTuple
 
+from torch import nn
+
 from hf_distill.errors import ConfigurationError
 from hf_distill.schedules import Constant, Schedule, as_schedule
 from hf_distill.terms.base import Term
-from hf_distill.types import Positions, Requirements, Signals, TermLoss, Unit
+from hf_distill.terms.feature_terms import FeatureTerm
+from hf_distill.types import Anatomy, Positions, Requirements, Signals, TermLoss, Unit
 
 
 class WeightedTerm(NamedTuple):
@@ -61,14 +65,47 @@ class Objective:
             raise ConfigurationError(
                 f"an objective needs at least one term whose weight is not 0, got {dict(terms)!r}."
             )
-        self.requires = reduce(or_, (weighted.term.requires for weighted in self.terms.values()), Requirements())
-        self.units: tuple[Unit, ...] = tuple(dict.fromkeys(weighted.term.unit for weighted in self.terms.values()))
+
+    @property
+    def requires(self) -> Requirements:
+        """What all terms together read."""
+        return reduce(or_, (weighted.term.requires for weighted in self.terms.values()), Requirements())
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """What the terms are counted in."""
+        return tuple(dict.fromkeys(weighted.term.unit for weighted in self.terms.values()))
 
     def __call__(
         self, student: Signals, teacher: Signals | None, where: Positions, progress: float
     ) -> dict[str, TermLoss]:
         """Each term's sum and count on this micro-batch, unweighted."""
         return {name: weighted.term(student, teacher, where, progress) for name, weighted in self.terms.items()}
+
+    def bound(self, student: Anatomy, teacher: Anatomy) -> "Objective":
+        """The objective for these two models, by which the terms that compare layers know them.
+
+        Args:
+            student, teacher: from [`anatomy_of`].
+
+        Raises:
+            ConfigurationError, UnsupportedModelError: if a term does not fit them.
+        """
+        bound = copy.copy(self)
+        bound.terms = {
+            name: weighted._replace(term=weighted.term.bound(name, student, teacher))
+            for name, weighted in self.terms.items()
+        }
+        return bound
+
+    @property
+    def compares_layers(self) -> bool:
+        """Whether a term is to be bound to its models."""
+        return any(isinstance(weighted.term, FeatureTerm) for weighted in self.terms.values())
+
+    def learned_parts(self) -> dict[str, nn.Module]:
+        """New modules that are trained beside the student, of all terms."""
+        return {name: part for weighted in self.terms.values() for name, part in weighted.term.learned_parts().items()}
 
     def weights(self, progress: float) -> dict[str, float]:
         """Each term's weight at this fraction of training."""

@@ -41,7 +41,7 @@ from hf_distill.objective import Objective
 from hf_distill.raw_columns import TEXT
 from hf_distill.teachers import OnlineTeacher
 from hf_distill.terms import BoxTerm, HardLabelTerm
-from hf_distill.types import Batch
+from hf_distill.types import TEACHER_PREFIX, Batch
 
 
 logger = logging.get_logger(__name__)
@@ -180,6 +180,21 @@ def alignment(
 def unnamed_alignment(head: Head) -> Alignment:
     """What makes the outputs comparable where no configuration names the classes: they are in the same order."""
     return QueryMatching(Alignment()) if isinstance(head, ObjectDetectionHead) else Alignment()
+
+
+def check_same_tokens(objective: Objective, teacher_processing_class: Any) -> None:
+    """Layers are compared token by token, so student and teacher read the same tokens.
+
+    Raises:
+        ConfigurationError: if the teacher has a tokenizer or processor of its own.
+    """
+    if objective.compares_layers and teacher_processing_class is not None:
+        raise ConfigurationError(
+            f"the objective compares layers token by token ({', '.join(objective.terms)}), and by "
+            f"`teacher_processing_class`, a {type(teacher_processing_class).__name__}, the teacher would read other "
+            "tokens than the student. Prepare the data in the teacher's way, train the student on that, and leave "
+            "`teacher_processing_class` out; or drop the terms that compare layers."
+        )
 
 
 def check_separate_inputs(
@@ -352,8 +367,16 @@ def check_batch(batch: Batch, head: Head, objective: Objective) -> None:
 
     Raises:
         MissingInputError: if the objective reads labels and the batch has none.
-        ConfigurationError: if a model for one class of several gets labels that are no class indices.
+        ConfigurationError: if a model for one class of several gets labels that are no class indices, or layers are
+            compared and the teacher reads other tokens.
     """
+    own = [name for name in batch if name.startswith(TEACHER_PREFIX)]
+    if objective.compares_layers and own:
+        raise ConfigurationError(
+            f"the objective compares layers token by token ({', '.join(objective.terms)}), and the batch has inputs "
+            f"of the teacher's own, {own}, which are other tokens. Leave those columns out, or drop the terms that "
+            "compare layers."
+        )
     labels = batch.get("labels")
     if type(head) is SingleLabelHead and isinstance(labels, Tensor) and labels.is_floating_point():
         raise ConfigurationError(

@@ -1,9 +1,29 @@
 """Published methods, each a short function that returns an objective and reads like its paper."""
 
-from hf_distill.functional import inter_class_pearson_distance, non_target_class_kl, target_class_kl
+from typing import Literal
+
+from hf_distill.errors import ConfigurationError
+from hf_distill.functional import (
+    cosine_distance,
+    inter_class_pearson_distance,
+    non_target_class_kl,
+    normalized_squared_distance,
+    target_class_kl,
+)
+from hf_distill.layer_maps import LayerMap
 from hf_distill.objective import Objective
 from hf_distill.schedules import Schedule
-from hf_distill.terms import BoxTerm, DecoupledTerm, HardLabelTerm, IntraClassTerm, SoftTargetTerm, UniversalLogitTerm
+from hf_distill.terms import (
+    AttentionScoreTerm,
+    BoxTerm,
+    DecoupledTerm,
+    HardLabelTerm,
+    HiddenStateTerm,
+    IntraClassTerm,
+    RelationTerm,
+    SoftTargetTerm,
+    UniversalLogitTerm,
+)
 
 
 def hinton(temperature: float | Schedule = 2.0, alpha: float = 0.5) -> Objective:
@@ -101,3 +121,102 @@ def hungarian_matching(
             "boxes": (boxes, BoxTerm()),
         }
     )
+
+
+def patient_kd(
+    temperature: float | Schedule = 5.0, alpha: float = 0.5, beta: float = 0.1, layer_map: LayerMap = "skip"
+) -> Objective:
+    """Soft and hard targets, and the [CLS] states on the way: L = α · L_labels + (1 − α) · L_soft + β · L_patient.
+
+        L_patient = mean over layers of ‖h_student / ‖h_student‖ − h_teacher / ‖h_teacher‖‖²,  h of the first token
+
+    Args:
+        temperature: T of the soft targets, above 0.
+        alpha: weight of the labels. The paper's α is 1 − `alpha`.
+        beta: weight of the states. The paper's 10 to 1000 go with a mean over the D features: divide them by D.
+        layer_map: `"skip"` for PKD-Skip, `"top"` for PKD-Last.
+
+    References:
+        Sun, Cheng, Gan, Liu: Patient Knowledge Distillation for BERT Model Compression, 2019,
+        https://arxiv.org/abs/1908.09355, equations 7 and 8.
+    """
+    states = HiddenStateTerm(layer_map, normalized_squared_distance, pooled="first")
+    return Objective(
+        {
+            "labels": (alpha, HardLabelTerm()),
+            "soft": (1 - alpha, SoftTargetTerm(temperature)),
+            "patient": (beta, states),
+        }
+    )
+
+
+def distilbert(temperature: float | Schedule = 2.0) -> Objective:
+    """Soft and hard targets, and the direction of last hidden states: L = 5 · L_ce + 2 · L_mlm + L_cos.
+
+    Args:
+        temperature: T of the soft targets, above 0.
+
+    References:
+        Sanh, Debut, Chaumond, Wolf: DistilBERT, a distilled version of BERT, 2019, https://arxiv.org/abs/1910.01108,
+        section 3; the weights are those of the authors' code.
+    """
+    return Objective(
+        {
+            "soft": (5.0, SoftTargetTerm(temperature)),
+            "labels": (2.0, HardLabelTerm()),
+            "cosine": (1.0, HiddenStateTerm("last", cosine_distance)),
+        }
+    )
+
+
+def tinybert(stage: Literal["layers", "prediction"], layer_map: LayerMap = "uniform") -> Objective:
+    """The layers first, then the predictions: L = L_embd + L_hidn + L_attn, in a second training L = L_pred.
+
+    Args:
+        stage: `"layers"` or `"prediction"`.
+        layer_map: which layers are compared in the first one.
+
+    Raises:
+        ConfigurationError: for another stage.
+
+    References:
+        Jiao et al.: TinyBERT: Distilling BERT for Natural Language Understanding, 2020,
+        https://arxiv.org/abs/1909.10351, equations 7 to 11.
+    """
+    if stage not in ("layers", "prediction"):
+        raise ConfigurationError(f"stage must be 'layers' or 'prediction', got {stage!r}.")
+    if stage == "prediction":
+        return Objective({"soft": (1.0, SoftTargetTerm(temperature=1.0))})
+    return Objective(
+        {
+            "embeddings": (1.0, HiddenStateTerm([(0, 0)])),
+            "hidden": (1.0, HiddenStateTerm(layer_map)),
+            "attention": (1.0, AttentionScoreTerm(layer_map)),
+        }
+    )
+
+
+def minilm() -> Objective:
+    """The attention and the relations of values in the last layers: L = L_attention + L_values.
+
+    References:
+        Wang et al.: MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained
+        Transformers, 2020, https://arxiv.org/abs/2002.10957, equations 3 to 6.
+    """
+    return Objective({name: (1.0, RelationTerm(relations=(name,))) for name in ("attention", "values")})
+
+
+def minilmv2(num_relation_heads: int = 48, teacher_layer: int = -1) -> Objective:
+    """The relations of queries, of keys and of values in one layer: L = ⅓ (L_queries + L_keys + L_values).
+
+    Args:
+        num_relation_heads: into how many heads all are split. It divides the widths of both models.
+        teacher_layer: the layer that the student's last one learns from. The paper takes the last one of a teacher of
+            12 layers, and of 24 the 21st (BERT) or the 19th (RoBERTa).
+
+    References:
+        Wang et al.: MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained
+        Transformers, 2021, https://arxiv.org/abs/2012.15828, equations 5 to 8.
+    """
+    term = RelationTerm([(-1, teacher_layer)], num_relation_heads=num_relation_heads)
+    return Objective({"relations": (1.0, term)})

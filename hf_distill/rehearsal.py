@@ -120,7 +120,7 @@ def preflight_report(trainer: Any) -> PreflightReport:
         reason = reason or "the training data is missing, or is a stream that cannot be copied"
         report = PreflightReport({}, None, None, None, (f"The rehearsal is skipped: {reason}.",))
     else:
-        with leaving_no_trace(trainer.model), trainer.compute_loss_context_manager():
+        with trainer.reading_features(), leaving_no_trace(trainer.model), trainer.compute_loss_context_manager():
             report = _rehearsed(trainer, rows)
     for warning in report.warnings:
         logger.warning(warning)

@@ -16,7 +16,8 @@ from transformers.utils import logging
 
 from hf_distill import preflight, rehearsal
 from hf_distill.errors import ConfigurationError, MissingTeacherError
-from hf_distill.evaluation import ExactEvaluation
+from hf_distill.feature_reading import outputs_and_features
+from hf_distill.feature_training import FeatureTraining
 from hf_distill.heads import CausalLMHead, Head, head_of
 from hf_distill.objective import Objective
 from hf_distill.position_tables import max_positions
@@ -38,7 +39,7 @@ NUM_COLUMN_ROWS = 8
 """Rows that are looked at to find the raw columns of the teacher."""
 
 
-class DistillationTrainer(ExactEvaluation):
+class DistillationTrainer(FeatureTraining):
     """`transformers.Trainer` whose student imitates a teacher.
 
         L = Σ over terms of weight · (sum of the term) / (number of its units)
@@ -115,20 +116,21 @@ class DistillationTrainer(ExactEvaluation):
     def _bind(self) -> None:
         """Fit objective, student and teacher together: at first, and again when a search has changed any of them."""
         self.head = self._given_head or head_of(self.model)
-        self.distillation_objective = self._given_objective or hinton(self.args.temperature, self.args.alpha)
+        objective = self._given_objective or hinton(self.args.temperature, self.args.alpha)
         self._signature_columns = None
         self._batch_checked = False
         self._alignment = preflight.unnamed_alignment(self.head)
-        terms = [weighted.term for weighted in self.distillation_objective.terms.values()]
+        terms = [weighted.term for weighted in objective.terms.values()]
         self._unit_of_term = torch.tensor([list(Unit).index(term.unit) for term in terms], device=self.args.device)
         self._log_window = torch.zeros(len(terms), device=self.args.device)
         self._sent_weights: tuple[tuple[tuple[float, ...], torch.dtype], Tensor] | None = None
-        if self.teacher is None and (self.distillation_objective.requires.teacher or self.args.report_agreement):
+        if self.teacher is None and (objective.requires.teacher or self.args.report_agreement):
             raise MissingTeacherError(
-                f"the objective reads a teacher ({', '.join(self.distillation_objective.terms)}), and there is none. "
+                f"the objective reads a teacher ({', '.join(objective.terms)}), and there is none. "
                 "Pass a model, an id or a path as `teacher=`, or train on the labels alone with `alpha=1`."
             )
-        if self.distillation_objective.requires.labels and self.compute_loss_func is None:
+        preflight.check_same_tokens(objective, self.teacher_processing_class)
+        if objective.requires.labels and self.compute_loss_func is None:
             preflight.check_own_loss(self.model, self.head)
         preflight.check_separate_inputs(
             self.head, self.teacher, self.teacher_processing_class, self._named_columns, self._tokenizers
@@ -142,7 +144,8 @@ class DistillationTrainer(ExactEvaluation):
             self._alignment = preflight.alignment(
                 self.model, self.teacher.model, self.head, *self._tokenizers, reads_apart=reads_apart
             )
-            preflight.check_terms(self._alignment, self.distillation_objective, self.args.report_agreement)
+            preflight.check_terms(self._alignment, objective, self.args.report_agreement)
+        self.distillation_objective = self._bound(objective, self._shares_encoder)
 
     # ---- The loss ---------------------------------------------------------------------------------------------------
 
@@ -215,8 +218,9 @@ class DistillationTrainer(ExactEvaluation):
         labels = self.head.labels(batch)
         replaces_loss = self.compute_loss_func is not None or (self.label_smoother is not None and "labels" in labels)
         targets = labels.pop("labels", None) if replaces_loss else None
-        outputs = model(**inputs, **labels) if requires.labels else model(**inputs)
-        student = self.head.signals(outputs, batch)
+        inputs |= labels if requires.labels else {}
+        outputs, features = outputs_and_features(self.model, model, inputs, where.tokens)
+        student = replace(self.head.signals(outputs, batch), features=features)
         if requires.labels and replaces_loss:
             total = self._replaced_label_loss(outputs, targets, where, num_items_in_batch)
             student = replace(student, label_loss=total)

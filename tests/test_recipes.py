@@ -4,21 +4,31 @@ import math
 
 import pytest
 import torch
+from transformers import BertForMaskedLM
 
 from hf_distill import Linear, recipes
 from hf_distill.errors import ConfigurationError, MissingInputError
-from hf_distill.functional import inter_class_pearson_distance, non_target_class_kl, target_class_kl
+from hf_distill.functional import (
+    cosine_distance,
+    inter_class_pearson_distance,
+    non_target_class_kl,
+    normalized_squared_distance,
+    target_class_kl,
+)
 from hf_distill.terms import (
+    AttentionScoreTerm,
     BoxTerm,
     DecoupledTerm,
     HardLabelTerm,
+    HiddenStateTerm,
     IntraClassTerm,
+    RelationTerm,
     SoftTargetTerm,
     UniversalLogitTerm,
 )
 from hf_distill.types import Requirements
 from tests.gradients import GradientRecorder, relative_difference
-from tests.tiny_models import ALL_HEADS, PaddingCollator, model_for, rows_for
+from tests.tiny_models import ALL_HEADS, PaddingCollator, bert, model_for, rows_for
 from tests.tiny_trainers import loss_logs, trainer_for
 
 
@@ -207,3 +217,73 @@ def test_hungarian_matching():
     }
     assert objective.weights(progress=0.5) == {"labels": 0.5, "soft": 3.0, "boxes": 0.25}
     assert set(recipes.hungarian_matching(labels=0).terms) == {"soft", "boxes"}
+
+
+def terms_of(objective):
+    return {name: weighted.term for name, weighted in objective.terms.items()}
+
+
+def test_patient_kd():
+    objective = recipes.patient_kd(temperature=10.0, alpha=0.3, beta=0.2, layer_map="top")
+    assert terms_of(objective) == {
+        "labels": HardLabelTerm(),
+        "soft": SoftTargetTerm(10.0),
+        "patient": HiddenStateTerm("top", normalized_squared_distance, "first"),
+    }
+    assert objective.weights(0.0) == {"labels": 0.3, "soft": 0.7, "patient": 0.2}
+
+
+def test_distilbert():
+    objective = recipes.distilbert()
+    assert terms_of(objective)["cosine"] == HiddenStateTerm("last", cosine_distance)
+    assert objective.weights(0.0) == {"soft": 5.0, "labels": 2.0, "cosine": 1.0}
+
+
+def test_tinybert():
+    assert terms_of(recipes.tinybert("layers")) == {
+        "embeddings": HiddenStateTerm([(0, 0)]),
+        "hidden": HiddenStateTerm("uniform"),
+        "attention": AttentionScoreTerm("uniform"),
+    }
+    assert terms_of(recipes.tinybert("prediction")) == {"soft": SoftTargetTerm(1.0)}
+    with pytest.raises(ConfigurationError, match="stage must be 'layers' or 'prediction', got 'both'"):
+        recipes.tinybert("both")
+
+
+def test_minilm():
+    terms = terms_of(recipes.minilm())
+    assert [(term.relations, term.layer_map) for term in terms.values()] == [
+        (("attention",), "last"),
+        (("values",), "last"),
+    ]
+
+
+def test_minilmv2():
+    objective = recipes.minilmv2(num_relation_heads=4, teacher_layer=3)
+    assert terms_of(objective) == {
+        "relations": RelationTerm([(-1, 3)], ("queries", "keys", "values"), num_relation_heads=4)
+    }
+    assert not objective.requires.labels
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        recipes.patient_kd(),
+        recipes.distilbert(),
+        recipes.tinybert("layers"),
+        recipes.tinybert("prediction"),
+        recipes.minilm(),
+        recipes.minilmv2(num_relation_heads=4),
+    ],
+    ids=["patient_kd", "distilbert", "tinybert layers", "tinybert prediction", "minilm", "minilmv2"],
+)
+def test_a_student_comes_closer_to_its_teacher(tmp_path, objective):
+    """Masked tokens, by every recipe, for some steps."""
+    student, teacher = bert(BertForMaskedLM, layers=2), bert(BertForMaskedLM, layers=4, hidden_size=24)
+    changes = {"max_steps": 30, "per_device_train_batch_size": 8, "logging_steps": 1}
+    trainer = trainer_for(tmp_path, "masked", student, teacher, objective=objective, **changes)
+    trainer.train()
+    losses = [log["loss"] for log in loss_logs(trainer)]
+    assert losses[-1] < 0.8 * losses[0]
+    assert all(f"loss/{name}" in loss_logs(trainer)[0] for name in objective.terms)

@@ -77,9 +77,8 @@ def encoder_decoder(config_class: Any, layers: int, **config: Any) -> Any:
         for side in ("encoder", "decoder")
         for name, value in {"layers": layers, "attention_heads": 2, "ffn_dim": 24}.items()
     }
-    return config_class(
-        vocab_size=VOCAB_SIZE, d_model=16, init_std=0.3, dropout=0.0, attention_dropout=0.0, **sides, **config
-    )
+    shared = {"d_model": 16, "init_std": 0.3, "dropout": 0.0, "attention_dropout": 0.0}
+    return config_class(vocab_size=VOCAB_SIZE, **{**shared, **sides, **config})
 
 
 def t5(layers: int = 1) -> PreTrainedModel:

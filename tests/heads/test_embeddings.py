@@ -90,7 +90,7 @@ def test_half_precision_is_pooled_in_float32():
 def test_rows_are_counted():
     where = EmbeddingHead().positions({"input_ids": torch.ones(3, 4)})
     assert where.mask.tolist() == [True, True, True]
-    assert where.counts == {Unit.LABEL: 0, Unit.POSITION: 3}
+    assert where.counts.items() >= {Unit.LABEL: 0, Unit.POSITION: 3}.items()
 
 
 def test_options_that_are_none():

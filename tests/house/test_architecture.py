@@ -17,7 +17,7 @@ ALL_BUT_MODELS = (
     SIGNALS | WHAT_TO_LEARN | {"data_augmentation", "data_collator", "recipes", "students", "report", "tally"}
 )
 ALL_BUT_MODELS |= {"preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances"}
-ALL_BUT_MODELS |= {"data_augmentation", "position_tables", "raw_columns", "teacher_inputs"}
+ALL_BUT_MODELS |= {"data_augmentation", "feature_reading", "position_tables", "raw_columns", "teacher_inputs"}
 
 # room: what it may import, which is always of an earlier row
 ROOMS = {
@@ -26,15 +26,16 @@ ROOMS = {
     "types": {"errors"},
     "functional": {"types", "errors"},
     "heads": {"types", "errors", "functional"},
+    "feature_reading": {"types", "errors"},
     "schedules": {"types", "errors"},
-    "layer_maps": {"types", "errors"},
+    "layer_maps": {"types", "errors", "functional"},
     "terms": {"types", "errors", "functional", "schedules", "layer_maps"},
     "objective": {"types", "errors", "schedules", "layer_maps", "terms"},
     "data_augmentation": {"types", "errors"},
     "data_collator": {"types", "errors", "heads"},
     "recipes": NOUNS | WHAT_TO_LEARN,
     "cache": {"types", "errors", "version"},
-    "teachers": {"types", "errors", "heads", "cache"},
+    "teachers": {"types", "errors", "heads", "cache", "feature_reading"},
     "students": NOUNS | {"layer_maps"},
     "models": set(),
     "position_tables": set(),
@@ -50,7 +51,8 @@ ROOMS = {
     "training_args": ALL_BUT_MODELS,
     "callbacks": ALL_BUT_MODELS | {"training_args"},
     "evaluation": SIGNALS | {"terms", "objective", "tally", "training_args"},
-    "trainer": ALL_BUT_MODELS | {"training_args", "callbacks", "evaluation"},
+    "feature_training": SIGNALS | {"feature_reading", "objective", "evaluation"},
+    "trainer": ALL_BUT_MODELS | {"training_args", "callbacks", "evaluation", "feature_training"},
     "cli": ALL_BUT_MODELS | {"training_args", "callbacks", "trainer", "models"},
 }
 TRAINERLESS = {"functional", "models"}
