@@ -42,6 +42,7 @@ ROOMS = {
     "trial_batches": {"types", "errors"},
     "teacher_scores": {"types", "errors", "heads"},
     "rehearsal": SIGNALS | {"terms", "objective", "position_tables", "preflight", "trial_batches", "teacher_scores"},
+    "balance": SIGNALS | {"terms", "objective", "trial_batches", "feature_reading", "rehearsal"},
     "invariances": SIGNALS | {"trial_batches"},
     "report": NOUNS | {"heads"},
     "tally": {"types", "errors"},
