@@ -14,7 +14,7 @@ from hf_distill.errors import ConfigurationError
 from hf_distill.heads import ObjectDetectionHead
 from hf_distill.heads.base import IGNORED_LABEL
 from hf_distill.teachers import OnlineTeacher
-from hf_distill.trial_batches import collated, leaving_no_trace, sampled_rows
+from hf_distill.trial_batches import collated, gradient, leaving_no_trace, norm, sampled_rows
 
 
 MAX_WEIGHTS_IN_FLOAT64 = 50_000_000
@@ -157,7 +157,7 @@ class _Experiment:
         total = [torch.zeros_like(parameter) for parameter in self.parameters]
         for batch in batches:
             loss = self.trainer.compute_loss(self.student, dict(batch), num_items_in_batch=counts)
-            total = [sum_ + part for sum_, part in zip(total, self._gradient_of(loss), strict=True)]
+            total = [sum_ + part for sum_, part in zip(total, gradient(loss, self.parameters), strict=True)]
         return total
 
     def accumulation(self, whole: list[Tensor]) -> Invariance:
@@ -225,7 +225,7 @@ class _Experiment:
             norms = []
             for temperature in (high, 2 * high):
                 hot = replace(term, temperature=temperature)
-                norms.append(_norm(self._gradient_of(hot(student, teacher, where, 0.0).total)))
+                norms.append(norm(gradient(hot(student, teacher, where, 0.0).total, self.parameters)))
             name = f"temperature of {name}"
             if norms[0] == 0:
                 checks.append(Invariance(name, None, None, TEMPERATURE_TOLERANCE, "its gradient is 0"))
@@ -271,11 +271,6 @@ class _Experiment:
             reason = "the gradient is not finite"
         return Invariance(name, held, difference, self.tolerance, reason)
 
-    def _gradient_of(self, loss: Tensor) -> list[Tensor]:
-        return list(
-            torch.autograd.grad(loss, self.parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
-        )
-
     def _cast(self, value: Tensor) -> Tensor:
         return value.to(self.dtype) if value.is_floating_point() else value
 
@@ -312,11 +307,7 @@ def _shared_memory(student: nn.Module, teacher: nn.Module) -> list[str]:
     return [name for name, tensor in named if tensor.numel() and tensor.untyped_storage().data_ptr() in trained]
 
 
-def _norm(gradient: list[Tensor]) -> float:
-    return float(sum(part.double().square().sum().item() for part in gradient) ** 0.5)
-
-
 def _difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
-    size = _norm(theirs)
-    distance = _norm([mine - yours for mine, yours in zip(ours, theirs, strict=True)])
+    size = norm(theirs)
+    distance = norm([mine - yours for mine, yours in zip(ours, theirs, strict=True)])
     return distance / size if size > 0 else distance

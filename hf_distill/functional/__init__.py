@@ -12,7 +12,6 @@ from hf_distill.functional.divergences import (
     reverse_kl,
     skewed_kl,
     skewed_reverse_kl,
-    sorted_probability_distance,
     total_variation,
 )
 from hf_distill.functional.feature_maps import fsp_distance, neuron_selectivity_mmd
@@ -27,6 +26,7 @@ from hf_distill.functional.relations import (
     similarity_preserving,
 )
 from hf_distill.functional.self_attention_relations import self_attention_relation
+from hf_distill.functional.sorted_probabilities import sorted_probability_distance
 from hf_distill.functional.standardization import standardized_divergence
 
 

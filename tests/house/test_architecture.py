@@ -17,7 +17,14 @@ ALL_BUT_MODELS = (
     SIGNALS | WHAT_TO_LEARN | {"data_augmentation", "data_collator", "recipes", "students", "report", "tally"}
 )
 ALL_BUT_MODELS |= {"preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances"}
-ALL_BUT_MODELS |= {"data_augmentation", "feature_reading", "position_tables", "raw_columns", "teacher_inputs"}
+ALL_BUT_MODELS |= {
+    "balance",
+    "data_augmentation",
+    "feature_reading",
+    "position_tables",
+    "raw_columns",
+    "teacher_inputs",
+}
 
 # room: what it may import, which is always of an earlier row
 ROOMS = {
@@ -45,6 +52,7 @@ ROOMS = {
     "trial_batches": {"types", "errors"},
     "teacher_scores": {"types", "errors", "heads"},
     "rehearsal": SIGNALS | {"terms", "objective", "position_tables", "preflight", "trial_batches", "teacher_scores"},
+    "balance": SIGNALS | {"terms", "objective", "trial_batches", "feature_reading", "rehearsal"},
     "invariances": SIGNALS | {"trial_batches"},
     "report": NOUNS | {"heads"},
     "tally": {"types", "errors"},
