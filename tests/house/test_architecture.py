@@ -13,18 +13,9 @@ PACKAGE = Path(hf_distill.__file__).parent
 NOUNS = {"version", "errors", "types"}
 SIGNALS = NOUNS | {"heads", "cache", "teachers"}
 WHAT_TO_LEARN = {"functional", "schedules", "layer_maps", "terms", "objective"}
-ALL_BUT_MODELS = (
-    SIGNALS | WHAT_TO_LEARN | {"data_augmentation", "data_collator", "recipes", "students", "report", "tally"}
-)
-ALL_BUT_MODELS |= {"preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances"}
-ALL_BUT_MODELS |= {
-    "balance",
-    "data_augmentation",
-    "feature_reading",
-    "position_tables",
-    "raw_columns",
-    "teacher_inputs",
-}
+ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "students", "report", "tally"}
+ALL_BUT_MODELS |= {"position_tables", "raw_columns", "teacher_inputs", "data_augmentation", "feature_reading"}
+ALL_BUT_MODELS |= {"preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances", "balance"}
 
 # room: what it may import, which is always of an earlier row
 ROOMS = {
