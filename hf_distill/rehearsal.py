@@ -12,13 +12,13 @@ from transformers.utils import logging
 from hf_distill import preflight
 from hf_distill.errors import ConfigurationError
 from hf_distill.heads import ObjectDetectionHead
-from hf_distill.heads.base import real_tokens
+from hf_distill.heads.base import IGNORED_LABEL, at_least_float32, real_tokens
 from hf_distill.position_tables import has_position_table, max_positions
 from hf_distill.teacher_scores import TeacherScore, teacher_score
 from hf_distill.teachers import OnlineTeacher
 from hf_distill.terms import HardLabelTerm
 from hf_distill.trial_batches import collated, gradient, leaving_no_trace, norm, sampled_rows
-from hf_distill.types import TEACHER_PREFIX, Batch, Requirements
+from hf_distill.types import TEACHER_PREFIX, Batch, Positions, Requirements, Signals, Unit
 
 
 logger = logging.get_logger(__name__)
@@ -26,6 +26,9 @@ logger = logging.get_logger(__name__)
 NUM_TEACHER_ROWS = 64
 LARGEST_RATIO = 100.0
 """Between the weighted gradients of two terms; beyond it, one of them has no say."""
+
+LARGEST_DEVIATION = 0.02
+"""Of the student's own loss from the cross-entropy, in shares of it: what bfloat16 and the like may make."""
 
 INPUT_SIZES = ("image_size", "num_mel_bins")
 """What configurations call the size of an image and of a spectrogram."""
@@ -145,7 +148,10 @@ def _rehearsed(trainer: Any, rows: list[Any]) -> PreflightReport:
     for_teacher = max(_longest_row(each, f"{TEACHER_PREFIX}input_ids") for each in batches) or longest
     warnings = check_lengths({"student": longest, "teacher": for_teacher}, _models(trainer))
     warnings += _warnings_of_inputs(batch, _models(trainer))
-    terms, logits_bytes = _term_sizes(trainer, batch)
+    student, teacher, where, _ = trainer._compare(trainer.model, batch, trainer.distillation_objective.requires)
+    if trainer.compute_loss_func is None and trainer.label_smoother is None:
+        warnings += check_own_loss(student, where)
+    terms, logits_bytes = _term_sizes(trainer, student, teacher, where)
     warnings += _warnings_of_sizes(terms)
     score = teacher_score(trainer.head, _teacher_answers(trainer, evaluation_batches))
     if score is not None and not score.is_above_chance:
@@ -187,6 +193,30 @@ def check_lengths(longest: Mapping[str, int], models: Mapping[str, nn.Module]) -
     return warnings
 
 
+def check_own_loss(student: Signals, where: Positions) -> list[str]:
+    """The student's own loss is the mean cross-entropy over the labels that are counted, where labels name classes.
+
+    Returns:
+        A warning with both values if it is not, so that its mean times their number is not its sum.
+    """
+    if student.label_loss is None or where.targets is None or not student.is_distribution:
+        return []
+    counted = where.mask & (where.targets != IGNORED_LABEL)
+    number = int(where.counts[Unit.LABEL])
+    if number == 0 or int(counted.sum()) != number:
+        return []
+    scores = at_least_float32(student.logits[counted])
+    expected = torch.nn.functional.cross_entropy(scores, where.targets[counted]).item()
+    own = student.label_loss.item() / number
+    if abs(own - expected) <= LARGEST_DEVIATION * max(1.0, abs(expected)):
+        return []
+    return [
+        f"The student's own loss on a batch is {own:.4g}, and the mean cross-entropy over the {number} labels that "
+        f"are counted is {expected:.4g}. If its loss weighs classes or adds something, it is counted by these labels all "
+        "the same; if it averages over other labels, pass a `head=` that counts those."
+    ]
+
+
 def _warnings_of_inputs(batch: Batch, models: Mapping[str, nn.Module]) -> list[str]:
     """Where both are given the same inputs, and their configurations expect other ones."""
     if any(name.startswith(TEACHER_PREFIX) for name in batch):
@@ -221,10 +251,11 @@ def _models(trainer: Any) -> dict[str, nn.Module]:
     return {"student": trainer.model, **teacher}
 
 
-def _term_sizes(trainer: Any, batch: Batch) -> tuple[dict[str, TermSize], int]:
-    """Every term on this batch, and the bytes of the class scores."""
+def _term_sizes(
+    trainer: Any, student: Signals, teacher: Signals | None, where: Positions
+) -> tuple[dict[str, TermSize], int]:
+    """Every term on one batch, and the bytes of the class scores."""
     objective = trainer.distillation_objective
-    student, teacher, where, _ = trainer._compare(trainer.model, batch, objective.requires)
     losses = objective(student, teacher, where, 0.0)
     start, end = objective.weights(0.0), objective.weights(1.0)
     parameters = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
