@@ -212,8 +212,8 @@ def check_own_loss(student: Signals, where: Positions) -> list[str]:
         return []
     return [
         f"The student's own loss on a batch is {own:.4g}, and the mean cross-entropy over the {number} labels that "
-        f"are counted is {expected:.4g}. If its loss weighs classes or adds something, it is counted by these labels all "
-        "the same; if it averages over other labels, pass a `head=` that counts those."
+        f"are counted is {expected:.4g}. If its loss weighs classes or adds something, it is counted by these labels "
+        "all the same; if it averages over other labels, pass a `head=` that counts those."
     ]
 
 
