@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     from hf_distill.objective import Objective
     from hf_distill.rehearsal import PreflightReport, preflight_report
     from hf_distill.schedules import Constant, Cosine, Linear
-    from hf_distill.students import share_encoder
+    from hf_distill.students import share_encoder, student_from_teacher
     from hf_distill.teachers import OnlineTeacher, Teacher
     from hf_distill.terms import (
         AttentionMapTerm,
         AttentionScoreTerm,
+        BoxTerm,
         DecoupledTerm,
         HardLabelTerm,
         HiddenStateTerm,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AttentionMapTerm",
     "AttentionScoreTerm",
+    "BoxTerm",
     "Constant",
     "Cosine",
     "DataCollatorForRowSeededMasking",
@@ -89,6 +91,7 @@ __all__ = [
     "recipes",
     "schedules",
     "share_encoder",
+    "student_from_teacher",
     "students",
     "teachers",
     "terms",
@@ -103,7 +106,7 @@ _HOMES = {
     "objective": ("Objective",),
     "rehearsal": ("PreflightReport", "preflight_report"),
     "schedules": ("Constant", "Cosine", "Linear"),
-    "students": ("share_encoder",),
+    "students": ("share_encoder", "student_from_teacher"),
     "teachers": ("OnlineTeacher", "Teacher"),
     "terms": tuple(name for name in __all__ if name.endswith("Term")),
     "trainer": ("DistillationTrainer",),

@@ -37,7 +37,7 @@ class EmptyDatasetError(DistillationError, ValueError):
 
 
 class UnsupportedModelError(DistillationError, TypeError):
-    """A model whose outputs we do not know how to compare."""
+    """A model that we do not know how to compare with another, or to make a student of."""
 
 
 class UntrainedTeacherError(DistillationError, ValueError):

@@ -2,18 +2,19 @@
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from accelerate.utils.operations import recursively_apply
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hf_distill.errors import ConfigurationError
+from hf_distill.heads import ObjectDetectionHead
 from hf_distill.heads.base import IGNORED_LABEL
 from hf_distill.teachers import OnlineTeacher
-from hf_distill.trial_batches import collated, leaving_no_trace, sampled_rows
+from hf_distill.trial_batches import collated, gradient, leaving_no_trace, norm, sampled_rows
 
 
 MAX_WEIGHTS_IN_FLOAT64 = 50_000_000
@@ -23,6 +24,8 @@ TEMPERATURE_TOLERANCE = 0.2
 EXTRA_PADDING = 8
 BATCH_NORM = "batch normalisation takes its statistics over a micro-batch, so this cannot hold while it is trained"
 ROWS_COMPARED = "each row is compared with the others of its micro-batch, so this cannot hold"
+
+POOLED_LABELS = "a detector's own loss is divided by the objects of a micro-batch, so this cannot hold for its labels"
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,10 @@ class _Experiment:
             if isinstance(module, _BatchNorm):
                 module.train()
         self.parameters = [parameter for parameter in self.student.parameters() if parameter.requires_grad]
-        self.batch = {name: self._cast(value) for name, value in collated(trainer, rows).items()}
+        self.labels_are_pooled = isinstance(trainer.head, ObjectDetectionHead) and (
+            trainer.distillation_objective.requires.labels
+        )
+        self.batch = recursively_apply(self._cast, collated(trainer, rows), test_type=torch.is_tensor)
         self.trainer._resolve_head(self.batch)
         self.num_rows = len(next(value for value in self.batch.values() if isinstance(value, Tensor) and value.ndim))
         self.tolerance = TOLERANCES[self.dtype]
@@ -151,7 +157,7 @@ class _Experiment:
         total = [torch.zeros_like(parameter) for parameter in self.parameters]
         for batch in batches:
             loss = self.trainer.compute_loss(self.student, dict(batch), num_items_in_batch=counts)
-            total = [sum_ + part for sum_, part in zip(total, self._gradient_of(loss), strict=True)]
+            total = [sum_ + part for sum_, part in zip(total, gradient(loss, self.parameters), strict=True)]
         return total
 
     def accumulation(self, whole: list[Tensor]) -> Invariance:
@@ -219,7 +225,7 @@ class _Experiment:
             norms = []
             for temperature in (high, 2 * high):
                 hot = replace(term, temperature=temperature)
-                norms.append(_norm(self._gradient_of(hot(student, teacher, where, 0.0).total)))
+                norms.append(norm(gradient(hot(student, teacher, where, 0.0).total, self.parameters)))
             name = f"temperature of {name}"
             if norms[0] == 0:
                 checks.append(Invariance(name, None, None, TEMPERATURE_TOLERANCE, "its gradient is 0"))
@@ -259,30 +265,23 @@ class _Experiment:
 
     def _compared(self, name: str, difference: float, reason: str = "") -> Invariance:
         held = difference <= self.tolerance
-        if not held and not reason and self.normalises:
-            reason = BATCH_NORM
+        if not held and not reason:
+            reason = BATCH_NORM if self.normalises else POOLED_LABELS if self.labels_are_pooled else ""
         if math.isnan(difference):
             reason = "the gradient is not finite"
         return Invariance(name, held, difference, self.tolerance, reason)
 
-    def _gradient_of(self, loss: Tensor) -> list[Tensor]:
-        return list(
-            torch.autograd.grad(loss, self.parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
-        )
-
-    def _cast(self, value: Any) -> Any:
-        return value.to(self.dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+    def _cast(self, value: Tensor) -> Tensor:
+        return value.to(self.dtype) if value.is_floating_point() else value
 
     def _rows(self, indices: Tensor) -> dict[str, Any]:
-        return self._mapped(lambda value: value[indices.to(value.device)])
+        def picked(value: Any) -> Any:
+            if isinstance(value, Tensor) and value.ndim and len(value) == self.num_rows:
+                return value[indices.to(value.device)]
+            is_per_row = isinstance(value, list) and len(value) == self.num_rows
+            return [value[index] for index in indices.tolist()] if is_per_row else value
 
-    def _mapped(self, function: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-        return {
-            name: function(value)
-            if isinstance(value, Tensor) and value.ndim and len(value) == self.num_rows
-            else value
-            for name, value in self.batch.items()
-        }
+        return {name: picked(value) for name, value in self.batch.items()}
 
     def _padded(self, name: str, value: Any, width: int, extra: int) -> Any:
         is_per_token = isinstance(value, Tensor) and value.ndim == 2 and value.shape[1] == width
@@ -308,11 +307,7 @@ def _shared_memory(student: nn.Module, teacher: nn.Module) -> list[str]:
     return [name for name, tensor in named if tensor.numel() and tensor.untyped_storage().data_ptr() in trained]
 
 
-def _norm(gradient: list[Tensor]) -> float:
-    return float(sum(part.double().square().sum().item() for part in gradient) ** 0.5)
-
-
 def _difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
-    size = _norm(theirs)
-    distance = _norm([mine - yours for mine, yours in zip(ours, theirs, strict=True)])
+    size = norm(theirs)
+    distance = norm([mine - yours for mine, yours in zip(ours, theirs, strict=True)])
     return distance / size if size > 0 else distance

@@ -17,7 +17,16 @@ from hf_distill.errors import (
     UnsupportedModelError,
     VocabularyMismatchError,
 )
-from hf_distill.heads import CausalLMHead, CTCHead, EmbeddingHead, Head, MaskedLMHead, RegressionHead, SingleLabelHead
+from hf_distill.heads import (
+    CausalLMHead,
+    CTCHead,
+    EmbeddingHead,
+    Head,
+    MaskedLMHead,
+    ObjectDetectionHead,
+    RegressionHead,
+    SingleLabelHead,
+)
 from hf_distill.heads.alignment import (
     Alignment,
     UnalignedClasses,
@@ -27,9 +36,11 @@ from hf_distill.heads.alignment import (
     transcript_alignment,
     vocabulary_alignment,
 )
+from hf_distill.heads.query_matching import QueryMatching, detection_alignment
 from hf_distill.objective import Objective
 from hf_distill.raw_columns import TEXT
 from hf_distill.teachers import OnlineTeacher
+from hf_distill.terms import BoxTerm, HardLabelTerm
 from hf_distill.types import TEACHER_PREFIX, Batch
 
 
@@ -99,7 +110,12 @@ def check_models(student: nn.Module, teacher: PreTrainedModel, head: Head, teach
     if not isinstance(student, PreTrainedModel):
         return  # a module without configuration, of which only its `head` is known
     if teacher_head is not None and type(teacher_head) is not type(head):
-        if teacher_head.auto_class is head.auto_class:
+        if isinstance(head, ObjectDetectionHead) and isinstance(teacher_head, ObjectDetectionHead):
+            remedy = (
+                "One chooses a class or 'no object' for each box, the other says yes or no to each class. Take a "
+                "teacher of the student's kind"
+            )
+        elif teacher_head.auto_class is head.auto_class:
             check_number_of_classes(student.config, teacher.config)
             remedy = (
                 f"Both are {head.auto_class.__name__}: give both configurations one `problem_type` and `num_labels`"
@@ -134,6 +150,7 @@ def alignment(
     Raises:
         ClassMismatchError: as `class_alignment`.
         VocabularyMismatchError: as `check_vocabularies`, `vocabulary_alignment` and `transcript_alignment`.
+        ImportError: as `QueryMatching`.
     """
     is_read = not isinstance(head, CTCHead)  # or only written
     if is_read and student_tokenizer is not None and teacher_tokenizer is not None:
@@ -142,7 +159,7 @@ def alignment(
         check_vocabularies(student_tokenizer, teacher_tokenizer)
     student, teacher = unwrap_peft_model(student), unwrap_peft_model(teacher)
     if not isinstance(student, PreTrainedModel):
-        return Alignment()
+        return unnamed_alignment(head)
     if isinstance(head, EmbeddingHead):
         return Alignment() if head.compares_rows else WidthAlignment()
     if isinstance(head, CTCHead):
@@ -155,7 +172,14 @@ def alignment(
         return vocabulary_alignment(ours, theirs, _num_tokens(student_tokenizer), _num_tokens(teacher_tokenizer))
     if isinstance(head, RegressionHead) and student.config.num_labels == teacher.config.num_labels == 1:
         return Alignment()
+    if isinstance(head, ObjectDetectionHead):
+        return detection_alignment(student.config, teacher.config, head)
     return class_alignment(student.config, teacher.config, head.class_axis)
+
+
+def unnamed_alignment(head: Head) -> Alignment:
+    """What makes the outputs comparable where no configuration names the classes: they are in the same order."""
+    return QueryMatching(Alignment()) if isinstance(head, ObjectDetectionHead) else Alignment()
 
 
 def check_same_tokens(objective: Objective, teacher_processing_class: Any) -> None:
@@ -339,7 +363,7 @@ def check_datasets(datasets: Mapping[str, Any]) -> None:
 
 
 def check_batch(batch: Batch, head: Head, objective: Objective) -> None:
-    """A training batch holds what the objective reads.
+    """A training batch holds what the objective reads; a warning, if a detector would not learn where objects are.
 
     Raises:
         MissingInputError: if the objective reads labels and the batch has none.
@@ -365,4 +389,10 @@ def check_batch(batch: Batch, head: Head, objective: Objective) -> None:
         raise MissingInputError(
             f"the objective reads labels ({', '.join(objective.terms)}), and the batch lacks {missing}: it has only "
             f"{sorted(batch)}. Add the label column to the data set, or learn from the teacher alone with `alpha=0`."
+        )
+    terms = [weighted.term for weighted in objective.terms.values()]
+    if isinstance(head, ObjectDetectionHead) and not any(isinstance(t, (HardLabelTerm, BoxTerm)) for t in terms):
+        logger.warning_once(
+            f"The objective ({', '.join(objective.terms)}) has neither the labels nor a `BoxTerm`, so nothing teaches "
+            "the student where objects are, unless a term of your own does. `recipes.hungarian_matching` has both."
         )

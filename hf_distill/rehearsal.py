@@ -11,12 +11,13 @@ from transformers.utils import logging
 
 from hf_distill import preflight
 from hf_distill.errors import ConfigurationError
+from hf_distill.heads import ObjectDetectionHead
 from hf_distill.heads.base import real_tokens
 from hf_distill.position_tables import has_position_table, max_positions
 from hf_distill.teacher_scores import TeacherScore, teacher_score
 from hf_distill.teachers import OnlineTeacher
 from hf_distill.terms import HardLabelTerm
-from hf_distill.trial_batches import collated, leaving_no_trace, sampled_rows
+from hf_distill.trial_batches import collated, gradient, leaving_no_trace, norm, sampled_rows
 from hf_distill.types import TEACHER_PREFIX, Batch, Requirements
 
 
@@ -106,14 +107,14 @@ def preflight_report(trainer: Any) -> PreflightReport:
     rows of the evaluation data (of the training data, if there is none). Dropout is off. It is printed on the main
     process; what may be unwise is logged as a warning.
 
-    Where weights are sharded (FSDP, DeepSpeed, tensor, context or sequence parallelism), or the rows of a stream
-    cannot be read twice, nothing is measured, and the only warning says so.
+    Where weights are sharded (FSDP, DeepSpeed, tensor, context or sequence parallelism), a detector is trained by
+    several processes, or the rows of a stream cannot be read twice, nothing is measured, and the only warning says so.
 
     Raises:
         MissingInputError, ConfigurationError: if the batch lacks what the objective reads, or a row is longer than
             the table of positions of student or teacher.
     """
-    reason = _obstacle(trainer)
+    reason = obstacle(trainer)
     rows = [] if reason else sampled_rows(trainer.train_dataset, trainer._train_batch_size)
     if not rows:
         reason = reason or "the training data is missing, or is a stream that cannot be copied"
@@ -194,7 +195,8 @@ def _warnings_of_inputs(batch: Batch, models: Mapping[str, nn.Module]) -> list[s
     differing = [
         (name, *sizes)
         for name in INPUT_SIZES
-        if len(set(sizes := [getattr(config, name, None) for config in expected.values()])) > 1 and None not in sizes
+        if None not in (sizes := [getattr(config, name, None) for config in expected.values()])
+        and sizes.count(sizes[0]) < len(sizes)  # sizes may be lists
     ]
     return [
         f"The student's configuration has {name}={own} and the teacher's {name}={other}, and both are given the same "
@@ -203,12 +205,14 @@ def _warnings_of_inputs(batch: Batch, models: Mapping[str, nn.Module]) -> list[s
     ]
 
 
-def _obstacle(trainer: Any) -> str | None:
+def obstacle(trainer: Any) -> str | None:
     """Why nothing can be measured on one process alone."""
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         return "weights and gradients are sharded (FSDP or DeepSpeed)"
     if trainer.get_tp_size() * trainer.get_cp_size() * trainer.get_sp_size() > 1:
         return "the model or its sequences are split over processes"
+    if trainer.accelerator.num_processes > 1 and isinstance(trainer.head, ObjectDetectionHead):
+        return "a detector's own loss waits for the other processes"
     return None
 
 
@@ -231,12 +235,12 @@ def _term_sizes(trainer: Any, batch: Batch) -> tuple[dict[str, TermSize], int]:
     cosines: dict[str, float] = {}
     of_labels: list[Tensor] = []
     for name in order:
-        gradient = _gradient(means[name], parameters)
-        norms[name] = _dot(gradient, gradient) ** 0.5
+        own = gradient(means[name], parameters)
+        norms[name] = norm(own)
         if name == label_term:
-            of_labels = gradient
+            of_labels = own
         elif of_labels and norms[name] * norms[order[0]] > 0:
-            cosines[name] = _dot(gradient, of_labels) / (norms[name] * norms[order[0]])
+            cosines[name] = _dot(own, of_labels) / (norms[name] * norms[order[0]])
     weights = {name: max(start[name], end[name]) for name in losses}
     pulls = {name: weights[name] * norms[name] for name in losses}
     reference = pulls[label_term] if label_term is not None else max(pulls.values())
@@ -254,12 +258,6 @@ def _term_sizes(trainer: Any, batch: Batch) -> tuple[dict[str, TermSize], int]:
     }
     scores = [student.logits] + ([teacher.logits] if teacher is not None else [])
     return sizes, sum(tensor.numel() * tensor.element_size() for tensor in scores)
-
-
-def _gradient(loss: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
-    if not loss.requires_grad:
-        return [torch.zeros_like(parameter) for parameter in parameters]
-    return list(torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True, materialize_grads=True))
 
 
 def _dot(ours: list[Tensor], theirs: list[Tensor]) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, TrainingArguments
@@ -15,11 +16,11 @@ from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
 from hf_distill import preflight, rehearsal
+from hf_distill.balance import balancing_scales
 from hf_distill.errors import ConfigurationError, MissingTeacherError
 from hf_distill.feature_reading import outputs_and_features
 from hf_distill.feature_training import FeatureTraining
 from hf_distill.heads import CausalLMHead, Head, head_of
-from hf_distill.heads.alignment import Alignment
 from hf_distill.objective import Objective
 from hf_distill.position_tables import max_positions
 from hf_distill.raw_columns import raw_columns
@@ -120,7 +121,7 @@ class DistillationTrainer(FeatureTraining):
         objective = self._given_objective or hinton(self.args.temperature, self.args.alpha)
         self._signature_columns = None
         self._batch_checked = False
-        self._alignment = Alignment()
+        self._alignment = preflight.unnamed_alignment(self.head)
         terms = [weighted.term for weighted in objective.terms.values()]
         self._unit_of_term = torch.tensor([list(Unit).index(term.unit) for term in terms], device=self.args.device)
         self._log_window = torch.zeros(len(terms), device=self.args.device)
@@ -387,16 +388,29 @@ class DistillationTrainer(FeatureTraining):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         window = self.accelerator.reduce(torch.cat((self._log_window, self._tr_loss[None])), "mean")
-        unlogged = {"since_step": self._globalstep_last_logged, "sums": window.tolist()}
+        scales = {name: weighted.scale for name, weighted in self.distillation_objective.terms.items()}
+        unlogged = {"since_step": self._globalstep_last_logged, "sums": window.tolist(), "scales": scales}
         self.state.stateful_callbacks[LOG_WINDOW] = {"args": {}, "attributes": unlogged}
         super()._save_checkpoint(model, trial)
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        if self.args.preflight and self.state.global_step == 0 and self.is_world_process_zero():
-            rehearsal.preflight_report(self)
+        is_first_run = self.state.global_step == 0
         self._log_window.zero_()
         self._unlogged = None
-        return super()._init_training_state(*args, **kwargs)
+        start = super()._init_training_state(*args, **kwargs)
+        if self.distillation_objective.is_balanced:
+            self._balance()
+        if self.args.preflight and is_first_run and self.is_world_process_zero():
+            rehearsal.preflight_report(self)
+        return start
+
+    def _balance(self) -> None:
+        """Scale the weights by gradients at the start of training, which a resumed run takes from its checkpoint."""
+        if self._unlogged is not None:
+            scales = self._unlogged["attributes"]["scales"]
+        else:
+            (scales,) = broadcast_object_list([balancing_scales(self)])  # processes may differ in the last digits
+        self.distillation_objective = self.distillation_objective.scaled(scales)
 
     def _load_callback_state(self) -> None:
         """Take our own entry out first: no callback will ask for it."""

@@ -26,7 +26,7 @@ class Unit(str, Enum):
     LABEL = "label"
     """Labels that the student's own loss averages over."""
     POSITION = "position"
-    """Positions (rows, tokens, answer ends …) at which the outputs of student and teacher are compared."""
+    """Positions (rows, tokens, answer ends, images …) at which the outputs of student and teacher are compared."""
     TOKEN = "token"
     """Real tokens that a model reads, or frames of a sound that is written down. Of images and other sounds, whose
     rows all have one length: rows."""
@@ -107,11 +107,14 @@ class Signals:
     """What one model says about one batch."""
 
     logits: Tensor
-    """`(…, C)`: one row of class scores per position of `Positions.mask`."""
+    """`(…, C)`: one row of class scores per position of `Positions.mask`, or several, over which a term sums."""
     label_loss: Tensor | None = None
     """0-d: the model's own loss, summed over the labels. None where labels were not given."""
     is_distribution: bool = True
     """Whether a softmax over the last axis of `logits` is what the model means (not so in regression)."""
+    boxes: Tensor | None = None
+    """`(…, 4)`: a detector's boxes, as centre, width and height. There is one for each row of `logits`, whose last
+    class is then "no object", or one for each C rows `(…, C, 2)`, each a yes or no to one class."""
     features: Mapping[Feature, Tensor] = field(default_factory=dict)
     """What the model computed on the way, as far as the objective reads it."""
     encoder_states: Tensor | None = None
@@ -123,7 +126,7 @@ class Positions:
     """Where one batch counts."""
 
     mask: Tensor
-    """Bool `(…)`: True where `Signals.logits` of student and teacher are compared."""
+    """Bool `(…)`, the leading axes of `Signals.logits`: True where student and teacher are compared."""
     counts: Mapping[Unit, Tensor]
     """How many of each unit this micro-batch has, each 0-d."""
     tokens: Mapping[Unit, Tensor | None] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from hf_distill.functional import (
 )
 from hf_distill.terms import (
     AttentionScoreTerm,
+    BoxTerm,
     DecoupledTerm,
     HardLabelTerm,
     HiddenStateTerm,
@@ -205,6 +206,17 @@ def test_dist_does_not_depend_on_padding(tmp_path, head):
     assert relative_difference(padded, whole) < 1e-6
     assert relative_difference(split, whole) > 1e-3
     assert all(math.isfinite(gradient.sum()) for gradient in split.values())
+
+
+def test_hungarian_matching():
+    objective = recipes.hungarian_matching(temperature=2.0, labels=0.5, classes=3.0, boxes=0.25)
+    assert {name: weighted.term for name, weighted in objective.terms.items()} == {
+        "labels": HardLabelTerm(),
+        "soft": SoftTargetTerm(2.0),
+        "boxes": BoxTerm(l1_weight=5.0, giou_weight=2.0),
+    }
+    assert objective.weights(progress=0.5) == {"labels": 0.5, "soft": 3.0, "boxes": 0.25}
+    assert set(recipes.hungarian_matching(labels=0).terms) == {"soft", "boxes"}
 
 
 def terms_of(objective):

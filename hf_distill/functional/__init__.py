@@ -1,6 +1,7 @@
 """Pure tensor functions, unreduced: what terms are made of."""
 
 from hf_distill.functional.attention_maps import attention_kl, attention_mse
+from hf_distill.functional.boxes import generalized_iou
 from hf_distill.functional.contrastive import info_nce
 from hf_distill.functional.correlations import inter_class_pearson_distance, intra_class_pearson_distance
 from hf_distill.functional.decoupled import non_target_class_kl, target_class_kl
@@ -11,7 +12,6 @@ from hf_distill.functional.divergences import (
     reverse_kl,
     skewed_kl,
     skewed_reverse_kl,
-    sorted_probability_distance,
     total_variation,
 )
 from hf_distill.functional.feature_maps import fsp_distance, neuron_selectivity_mmd
@@ -26,6 +26,7 @@ from hf_distill.functional.relations import (
     similarity_preserving,
 )
 from hf_distill.functional.self_attention_relations import self_attention_relation
+from hf_distill.functional.sorted_probabilities import sorted_probability_distance
 from hf_distill.functional.standardization import standardized_divergence
 
 
@@ -37,6 +38,7 @@ __all__ = [
     "forward_kl",
     "fsp_distance",
     "gaussian_nll",
+    "generalized_iou",
     "hidden_mse",
     "info_nce",
     "inter_class_pearson_distance",

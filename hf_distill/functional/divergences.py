@@ -295,60 +295,6 @@ def total_variation(
     return 0.5 * temperature * (p - q).abs().sum(dim=-1)
 
 
-def sorted_probability_distance(
-    student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0, mask: Tensor | None = None
-) -> Tensor:
-    """The distance of the sorted probabilities, which compares models that do not have the same classes.
-
-        T · Σ_i |p_(i) − q_(i)|,  p = softmax(teacher / T),  q = softmax(student / T)
-
-    where p_(i) is the i-th largest probability, and 0 beyond the last class of the model that has fewer. It is the
-    Wasserstein distance between the two distributions where it costs the same to move mass from any class to any
-    other. Which class a probability belongs to is not compared: the value is 0 if one is a permutation of the other.
-    So this is for classes that cannot be matched, and it wants the labels beside it.
-
-    The factor is T for the reason given in `total_variation`, of which this is twice the value if the classes of both
-    happen to be in one order. Sorting is what it costs: on a CPU 30 times as much as `forward_kl` at 50,000 classes,
-    and an index of 8 bytes for each of the student's logits until the backward pass.
-
-    Shapes: … positions, any number of axes; C_s, C_t classes.
-
-    Args:
-        student_logits: `(…, C_s)`, any float dtype.
-        teacher_logits: `(…, C_t)`, any float dtype.
-        temperature: T > 0, dividing both logits.
-        mask: bool `(…)`, True where a position counts. None counts all.
-
-    Returns:
-        `(…)`, float32 or float64, T times a probability, in [0, 2 T].
-
-    Raises:
-        ConfigurationError: as `forward_kl`, but the numbers of classes may differ.
-
-    References:
-        Boizard, El Haddad, Hudelot, Colombo: Towards Cross-Tokenizer Distillation: the Universal Logit Distillation
-        Loss for LLMs, 2024, https://arxiv.org/abs/2402.12030, the closed form of its Wasserstein distance (there
-        without T).
-
-    Example:
-
-        >>> import torch
-        >>> teacher, student = torch.tensor([0.0, 0.0, -math.inf]), torch.tensor([0.0, math.log(3)])
-        >>> sorted_probability_distance(student, teacher)  # |½ − ¾| + |½ − ¼| + |0 − 0|
-        tensor(0.5000)
-    """
-    check_logits(student_logits, teacher_logits, temperature, mask, same_classes=False)
-    dtype = computation_dtype(student_logits, teacher_logits)
-    # A softmax keeps the order, and of sorted logits it sums in one order, so that permutations differ by exactly 0.
-    student, teacher = (logits.sort(dim=-1, descending=True).values for logits in (student_logits, teacher_logits))
-    q = torch.softmax(_softened(student, temperature, mask, dtype), dim=-1)
-    p = torch.softmax(_softened(teacher, temperature, mask, dtype), dim=-1)
-    common = min(p.shape[-1], q.shape[-1])
-    distance = (p[..., :common] - q[..., :common]).abs().sum(dim=-1)
-    unmatched = p[..., common:].sum(dim=-1) + q[..., common:].sum(dim=-1)
-    return keep_counted(temperature * (distance + unmatched), mask)
-
-
 def logit_mse(
     student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0, mask: Tensor | None = None
 ) -> Tensor:
@@ -400,8 +346,8 @@ def distributions(
     """Probabilities of student and teacher, `(…, C)`, uniform where a position does not count."""
     check_logits(student_logits, teacher_logits, temperature, mask)
     dtype = computation_dtype(student_logits, teacher_logits)
-    student = torch.softmax(_softened(student_logits, temperature, mask, dtype), dim=-1)
-    teacher = torch.softmax(_softened(teacher_logits, temperature, mask, dtype), dim=-1)
+    student = torch.softmax(softened_logits(student_logits, temperature, mask, dtype), dim=-1)
+    teacher = torch.softmax(softened_logits(teacher_logits, temperature, mask, dtype), dim=-1)
     return student, teacher
 
 
@@ -455,12 +401,12 @@ def _log_distributions(
     """Log-probabilities of student and teacher, `(…, C)`, uniform where a position does not count."""
     check_logits(student_logits, teacher_logits, temperature, mask)
     dtype = computation_dtype(student_logits, teacher_logits)
-    student = torch.log_softmax(_softened(student_logits, temperature, mask, dtype), dim=-1)
-    teacher = torch.log_softmax(_softened(teacher_logits, temperature, mask, dtype), dim=-1)
+    student = torch.log_softmax(softened_logits(student_logits, temperature, mask, dtype), dim=-1)
+    teacher = torch.log_softmax(softened_logits(teacher_logits, temperature, mask, dtype), dim=-1)
     return student, teacher
 
 
-def _softened(logits: Tensor, temperature: float, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
+def softened_logits(logits: Tensor, temperature: float, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
     """Logits divided by the temperature, 0 where a position does not count, in as few copies as possible."""
     softened = logits.to(dtype)
     if temperature != 1:

@@ -10,6 +10,7 @@ from hf_distill.heads.classification import (
     TokenClassificationHead,
 )
 from hf_distill.heads.ctc import CTCHead
+from hf_distill.heads.detection import FocalObjectDetectionHead, ObjectDetectionHead
 from hf_distill.heads.dual_encoder import DualEncoderHead
 from hf_distill.heads.embeddings import EmbeddingHead, SimilarityHead
 from hf_distill.heads.language_models import CausalLMHead, MaskedLMHead
@@ -24,11 +25,13 @@ __all__ = [
     "CausalLMHead",
     "DualEncoderHead",
     "EmbeddingHead",
+    "FocalObjectDetectionHead",
     "Head",
     "MaskedLMHead",
     "MultiLabelHead",
     "MultipleChoiceHead",
     "NextSentenceHead",
+    "ObjectDetectionHead",
     "QuestionAnsweringHead",
     "RegressionHead",
     "SemanticSegmentationHead",

@@ -166,7 +166,7 @@ def class_alignment(student: Any, teacher: Any, class_axis: int = -1) -> Alignme
 
     Raises:
         ClassMismatchError: if the teacher lacks a class of the student, or a side without names has another number of
-            classes, or a name stands for two classes that are not in the same order.
+            classes, or a name of the student stands for two that are not in the same order.
     """
     student_names, teacher_names = (_class_names(config) for config in (student, teacher))
     if not student_names or not teacher_names:
@@ -189,7 +189,7 @@ def class_alignment(student: Any, teacher: Any, class_axis: int = -1) -> Alignme
             "it cannot say how likely they are. Take a teacher that knows all classes of the student, leave those "
             "classes out of the student, or correct `id2label` if they are the same under another name."
         )
-    repeated = [name for names in known for name in names if names.count(name) > 1]
+    repeated = [name for name in ours if max(ours.count(name), theirs.count(name)) > 1]
     if repeated:
         raise ClassMismatchError(
             f"the student has the classes {student_names} and the teacher {teacher_names}, where {repeated[0]!r} "

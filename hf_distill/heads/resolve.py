@@ -14,6 +14,7 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForMultipleChoice,
     AutoModelForNextSentencePrediction,
+    AutoModelForObjectDetection,
     AutoModelForQuestionAnswering,
     AutoModelForSemanticSegmentation,
     AutoModelForSeq2SeqLM,
@@ -37,6 +38,12 @@ from hf_distill.heads.classification import (
     TokenClassificationHead,
 )
 from hf_distill.heads.ctc import CTCHead
+from hf_distill.heads.detection import (
+    FOCAL_MODELS,
+    NO_OBJECT_MODELS,
+    FocalObjectDetectionHead,
+    ObjectDetectionHead,
+)
 from hf_distill.heads.dual_encoder import DualEncoderHead
 from hf_distill.heads.embeddings import EmbeddingHead
 from hf_distill.heads.frames import frame_count
@@ -56,7 +63,7 @@ DUAL_ENCODERS = ("ClapModel", "VisionTextDualEncoderModel")
 REFUSALS = {
     "ForPreTraining": "its loss of pre-training averages over units of its own",
     "ForXVector": "its loss has a margin between speakers, whose unit was not verified",
-    "ObjectDetection": "its loss first matches boxes with labels",
+    "ObjectDetection": "its classes are texts of the batch",
     "ForSegmentation": "its loss first matches masks with labels",
     "InstanceSegmentation": "its loss first matches masks with labels",
     "UniversalSegmentation": "its loss first matches masks with labels",
@@ -117,6 +124,19 @@ def _segmenter(model: PreTrainedModel, auto_class: Any) -> Head:
     return SemanticSegmentationHead(getattr(config, "semantic_loss_ignore_index", 255))
 
 
+def _detector(model: PreTrainedModel, auto_class: Any) -> Head:
+    config: Any = model.config
+    if config.model_type in NO_OBJECT_MODELS:
+        return ObjectDetectionHead()
+    if config.model_type in FOCAL_MODELS:
+        return FocalObjectDetectionHead(config.num_queries, getattr(config, "group_detr", 1))
+    raise UnsupportedModelError(
+        f"{type(model).__name__} has the model_type {config.model_type!r}, and these detectors are known: "
+        f"{', '.join(NO_OBJECT_MODELS + FOCAL_MODELS)}. If its outputs are those of DETR or of Deformable DETR, pass "
+        "`head=ObjectDetectionHead()` or `head=FocalObjectDetectionHead()`; else describe them in a subclass."
+    )
+
+
 def _transcriber(model: PreTrainedModel, auto_class: Any) -> Head:
     config: Any = model.config
     count = frame_count(model)
@@ -156,6 +176,7 @@ HEADS: tuple[tuple[Any, Callable[[PreTrainedModel, Any], Head]], ...] = (
     (AutoModelForMultipleChoice, lambda model, auto_class: MultipleChoiceHead()),
     (AutoModelForNextSentencePrediction, lambda model, auto_class: NextSentenceHead()),
     (AutoModelForSemanticSegmentation, _segmenter),
+    (AutoModelForObjectDetection, _detector),
     (AutoModelForSeq2SeqLM, lambda model, auto_class: Seq2SeqHead()),
     (AutoModelForSpeechSeq2Seq, lambda model, auto_class: SpeechSeq2SeqHead()),
     (AutoModelForMaskedLM, lambda model, auto_class: MaskedLMHead()),

@@ -116,7 +116,8 @@ class OnlineTeacher(Teacher):
         if (positions := batch.get(TEACHER_POSITIONS)) is not None:
             rows = torch.arange(len(positions), device=positions.device)[:, None]
             return replace(signals, logits=signals.logits[rows, positions.clamp(min=0)])
-        return replace(signals, logits=signals.logits.clone()) if infers else signals
+        boxes = None if signals.boxes is None else signals.boxes.clone()
+        return replace(signals, logits=signals.logits.clone(), boxes=boxes) if infers else signals
 
 
 def _as_read_by_teacher(batch: Batch, input_names: frozenset[str]) -> Batch:

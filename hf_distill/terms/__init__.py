@@ -2,6 +2,7 @@
 
 from hf_distill.terms.attention import AttentionMapTerm, AttentionScoreTerm
 from hf_distill.terms.base import Term
+from hf_distill.terms.boxes import BoxTerm
 from hf_distill.terms.decoupled import DecoupledTerm
 from hf_distill.terms.feature_terms import FeatureTerm
 from hf_distill.terms.hard_labels import HardLabelTerm
@@ -15,6 +16,7 @@ from hf_distill.terms.universal_logits import UniversalLogitTerm
 __all__ = [
     "AttentionMapTerm",
     "AttentionScoreTerm",
+    "BoxTerm",
     "DecoupledTerm",
     "FeatureTerm",
     "HardLabelTerm",

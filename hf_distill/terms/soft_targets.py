@@ -76,7 +76,9 @@ class SoftTargetTerm(Term):
 def at_counted(divergence: Callable[..., Tensor], mask: Tensor, *tensors: Tensor, temperature: float) -> Tensor:
     """The divergence at the positions that count, or with exact zeros elsewhere."""
     if mask.device.type != "cpu":  # picking the positions would wait for the device to count them
-        return divergence(*tensors, temperature=temperature, mask=mask)
+        rows = tensors[0].shape[: tensors[0].ndim - 1]  # a position may have several rows of scores
+        spread = mask.reshape(mask.shape + (1,) * (len(rows) - mask.ndim)).expand(rows)
+        return divergence(*tensors, temperature=temperature, mask=spread)
     if mask.all():
         return divergence(*tensors, temperature=temperature)
     return divergence(*(tensor[mask] for tensor in tensors), temperature=temperature)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from hf_distill.functional.divergences import sorted_probability_distance
+from hf_distill.functional.sorted_probabilities import sorted_probability_distance
 from hf_distill.schedules import Schedule
 from hf_distill.terms.soft_targets import SoftTargetTerm
 

@@ -15,6 +15,7 @@ from transformers import (
     DebertaV2Config,
     DebertaV2ForSequenceClassification,
     MaskFormerForInstanceSegmentation,
+    OwlViTForObjectDetection,
     PreTrainedModel,
     VideoPrismClipModel,
     ViTConfig,
@@ -22,7 +23,6 @@ from transformers import (
     Wav2Vec2Config,
     Wav2Vec2ForXVector,
     XCLIPModel,
-    YolosForObjectDetection,
 )
 from transformers.models.xlm.modeling_xlm import XLMConfig, XLMWithLMHeadModel
 
@@ -180,7 +180,7 @@ def test_unknown_heads(build):
     [
         (lambda: BertForPreTraining(BertConfig(**SIZES, num_hidden_layers=1)), "its loss of pre-training averages"),
         (lambda: listener(Wav2Vec2ForXVector, Wav2Vec2Config), "its loss has a margin between speakers"),
-        (lambda: without_weights(YolosForObjectDetection), "its loss first matches boxes with labels"),
+        (lambda: without_weights(OwlViTForObjectDetection), "its classes are texts of the batch"),
         (lambda: without_weights(MaskFormerForInstanceSegmentation), "its loss first matches masks with labels"),
         (lambda: without_weights(XCLIPModel), "it compares pairs in a way of its own"),
         (lambda: without_weights(VideoPrismClipModel), "it does not give the similarity of every text"),

@@ -17,7 +17,14 @@ ALL_BUT_MODELS = (
     SIGNALS | WHAT_TO_LEARN | {"data_augmentation", "data_collator", "recipes", "students", "report", "tally"}
 )
 ALL_BUT_MODELS |= {"preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances"}
-ALL_BUT_MODELS |= {"data_augmentation", "feature_reading", "position_tables", "raw_columns", "teacher_inputs"}
+ALL_BUT_MODELS |= {
+    "balance",
+    "data_augmentation",
+    "feature_reading",
+    "position_tables",
+    "raw_columns",
+    "teacher_inputs",
+}
 
 # room: what it may import, which is always of an earlier row
 ROOMS = {
@@ -25,7 +32,7 @@ ROOMS = {
     "errors": set(),
     "types": {"errors"},
     "functional": {"types", "errors"},
-    "heads": {"types", "errors"},
+    "heads": {"types", "errors", "functional"},
     "feature_reading": {"types", "errors"},
     "schedules": {"types", "errors"},
     "layer_maps": {"types", "errors", "functional"},
@@ -36,7 +43,7 @@ ROOMS = {
     "recipes": NOUNS | WHAT_TO_LEARN,
     "cache": {"types", "errors", "version"},
     "teachers": {"types", "errors", "heads", "cache", "feature_reading"},
-    "students": {"types", "errors", "layer_maps"},
+    "students": NOUNS | {"layer_maps"},
     "models": set(),
     "position_tables": set(),
     "raw_columns": {"types", "errors"},
@@ -45,6 +52,7 @@ ROOMS = {
     "trial_batches": {"types", "errors"},
     "teacher_scores": {"types", "errors", "heads"},
     "rehearsal": SIGNALS | {"terms", "objective", "position_tables", "preflight", "trial_batches", "teacher_scores"},
+    "balance": SIGNALS | {"terms", "objective", "trial_batches", "feature_reading", "rehearsal"},
     "invariances": SIGNALS | {"trial_batches"},
     "report": NOUNS | {"heads"},
     "tally": {"types", "errors"},
