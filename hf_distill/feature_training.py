@@ -63,6 +63,13 @@ class FeatureTraining(ExactEvaluation):
         with torch.random.fork_rng(devices=[]):  # the same parts whatever was drawn before, and the same draws after
             torch.manual_seed(self.args.seed)
             parts = bound.learned_parts()
+        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
+        if parts and plugin is not None and plugin.cpu_ram_efficient_loading:
+            raise ConfigurationError(
+                f"the objective has learned parts ({', '.join(parts)}), and FSDP's cpu_ram_efficient_loading=True "
+                "makes the model anew out of its state, of which they are no part. Set "
+                "`fsdp_config={'cpu_ram_efficient_loading': False}`."
+            )
         self._readers = (
             FeatureReader(self.model, requires.student_features, parts),
             FeatureReader(self.teacher.model, requires.teacher_features),

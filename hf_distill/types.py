@@ -28,7 +28,8 @@ class Unit(str, Enum):
     POSITION = "position"
     """Positions (rows, tokens, answer ends, images …) at which the outputs of student and teacher are compared."""
     TOKEN = "token"
-    """Real tokens that a model reads. Of images and sounds, whose rows all have one length: rows."""
+    """Real tokens that a model reads, or frames of a sound that is written down. Of images and other sounds, whose
+    rows all have one length: rows."""
     DECODER_TOKEN = "decoder token"
     """Those that the decoder of an encoder–decoder reads."""
     ROW = "row"

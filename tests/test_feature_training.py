@@ -2,13 +2,15 @@
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from transformers import set_seed
 
-from hf_distill import Objective, Teacher, check_invariances, preflight_report
+from hf_distill import DistillationTrainer, Objective, Teacher, check_invariances, preflight_report
 from hf_distill.errors import ConfigurationError, MissingTeacherError, UnsupportedModelError
 from hf_distill.feature_reading import reader_of
 from hf_distill.feature_training import LEARNED_PARTS
@@ -21,12 +23,13 @@ from hf_distill.terms import (
     RelationTerm,
     SoftTargetTerm,
 )
+from hf_distill.types import Unit
 from tests.architectures import ENCODER_DECODERS, TASKS, model_of
-from tests.gradients import GradientRecorder, relative_difference
+from tests.gradients import GradientRecorder, arguments, relative_difference
 from tests.layer_reference import hidden_and_relation
 from tests.processes import run_two_processes
 from tests.test_resume import StopAt, state_of
-from tests.tiny_models import PaddingCollator, rows_for
+from tests.tiny_models import PaddingCollator, model_for, rows_for, word_tokenizer
 from tests.tiny_trainers import loss_logs, trainer_for
 
 
@@ -297,6 +300,17 @@ def test_the_invariances_hold(tmp_path, architecture):
     assert report["padding"].held in ((True,) if architecture in ("bert", "gpt2") else (True, None))
 
 
+def test_frames_that_pad_a_sound_count_nowhere(tmp_path):
+    objective = Objective({"layers": (1.0, layers_only()), "soft": (1.0, SoftTargetTerm())})
+    models = {"student": model_for("transcripts", 2), "teacher": model_for("transcripts", 4)}
+    trainer = trainer_for(tmp_path, "transcripts", **models, objective=objective)
+    report = check_invariances(trainer)
+    assert report["accumulation"].held and report["order of rows"].held
+    batch = next(iter(trainer.get_train_dataloader()))
+    where = trainer.head.positions(batch)
+    assert 0 < where.counts[Unit.TOKEN] == where.mask.sum() < where.mask.numel()
+
+
 @pytest.mark.parametrize("term", [AttentionMapTerm(), AttentionScoreTerm(), HiddenStateTerm(pooled="mean")])
 def test_other_terms_that_compare_layers(tmp_path, term):
     trainer = trainer_of(tmp_path, objective=Objective({"term": (1.0, term), "labels": (1.0, HardLabelTerm())}))
@@ -341,6 +355,30 @@ def test_a_teacher_that_reads_other_tokens(tmp_path):
     rows = [{**row, "teacher_input_ids": row["input_ids"]} for row in rows_for("single_label")]
     with pytest.raises(ConfigurationError, match=r"compares layers token by token .* \['teacher_input_ids'\]"):
         trainer_of(tmp_path, rows=rows).train()
+
+
+def test_a_model_that_is_made_anew_out_of_its_state(tmp_path, monkeypatch):
+    """Asked of a trainer that is there already, since Accelerate shards on no CPU."""
+    trainer = trainer_of(tmp_path)
+    trainer._readers = ()
+    monkeypatch.setattr(
+        AcceleratorState, "fsdp_plugin", SimpleNamespace(cpu_ram_efficient_loading=True), raising=False
+    )
+    with pytest.raises(
+        ConfigurationError, match=r"learned parts \(layers/hidden_1_2, .* cpu_ram_efficient_loading=True"
+    ):
+        trainer._bind()
+
+
+def test_a_tokenizer_of_the_teachers_own(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"token by token \(layers/hidden, .* a TokenizersBackend, the"):
+        DistillationTrainer(
+            model=model_of("bert", 2),
+            teacher=model_of("bert", 4),
+            objective=with_logits(),
+            args=arguments(tmp_path, temperature=2.0, alpha=0.5),
+            teacher_processing_class=word_tokenizer("a", "b"),
+        )
 
 
 def test_two_objectives_of_layers_and_one_name(tmp_path):

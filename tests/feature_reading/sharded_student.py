@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import torch
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
@@ -25,12 +26,14 @@ def main(output_dir: Path) -> None:
     assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
     loss_of(model, reader).backward()
     gradients = {name: p.grad.full_tensor() for name, p in model.named_parameters() if p.grad is not None}
+    of_student = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
+    set_model_state_dict(model, dict(of_student), options=StateDictOptions(full_state_dict=True, strict=True))
     state = whole_state(reader.parts)
     doubled = {name: 2 * part for name, part in state_of_all(reader).items()}
     load_whole_state(reader.parts, doubled)
     assert all(torch.equal(part, doubled[name]) for name, part in state_of_all(reader).items())
     rank = torch.distributed.get_rank()
-    saved = {"gradients": gradients, "parts": state, "names": list(model.state_dict())}
+    saved = {"gradients": gradients, "parts": state, "names": list(of_student)}
     torch.save(saved, output_dir / f"rank{rank}.pt")
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
