@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from peft import LoraConfig, TaskType, get_peft_model
 from safetensors.torch import load_file
 from transformers import set_seed
 
@@ -327,6 +328,20 @@ def test_bfloat16_autocast(tmp_path):
     exact.train()
     for ours, theirs in zip(loss_logs(trainer), loss_logs(exact), strict=True):
         assert ours["loss/layers/hidden"] == pytest.approx(theirs["loss/layers/hidden"], rel=0.05)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # of PEFT 0.21
+def test_adapters_learn_from_layers_and_are_saved_alone(tmp_path):
+    config = LoraConfig(r=2, target_modules=["query", "value"], task_type=TaskType.SEQ_CLS)
+    student = get_peft_model(model_of("bert", 2), config)
+    recorder = GradientRecorder()
+    trainer = trainer_of(tmp_path, student=student, callbacks=[recorder], save_strategy="steps", save_steps=2)
+    trainer.train()
+    assert any("lora_B" in name and gradient.norm() > 0 for name, gradient in recorder.steps[0].items())
+    assert set(PARTS) - {name.replace("layers/", "") for name in recorder.steps[0]} == set()
+    saved = load_file(tmp_path / "checkpoint-2" / "adapter_model.safetensors")
+    assert saved and not any("_distillation" in name for name in saved)
+    assert len(load_file(tmp_path / "checkpoint-2" / LEARNED_PARTS)) == 4
 
 
 def test_a_teacher_that_is_no_model(tmp_path):
