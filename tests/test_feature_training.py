@@ -25,7 +25,7 @@ from hf_distill.terms import (
     SoftTargetTerm,
 )
 from hf_distill.types import Unit
-from tests.architectures import ENCODER_DECODERS, TASKS, model_of
+from tests.architectures import CASES, ENCODER_DECODERS, TASKS, model_of
 from tests.gradients import GradientRecorder, arguments, relative_difference
 from tests.layer_reference import hidden_and_relation
 from tests.processes import run_two_processes
@@ -65,14 +65,10 @@ def trainer_of(output_dir, architecture="bert", dtype=torch.float32, **changes):
     return trainer_for(output_dir, TASKS[architecture], **{**options, **changes})
 
 
-@pytest.mark.parametrize("side", ["encoder", "decoder"])
-@pytest.mark.parametrize("architecture", TASKS)
+@pytest.mark.parametrize("architecture, side", CASES)
 def test_every_architecture_learns_from_layers_and_logits(tmp_path, architecture, side):
-    if side == "encoder" and architecture not in ENCODER_DECODERS:
-        pytest.skip("has one side only")
     recorder = GradientRecorder()
-    objective = with_logits(side if architecture in ENCODER_DECODERS else None)
-    trainer = trainer_of(tmp_path, architecture, max_steps=1, callbacks=[recorder], objective=objective)
+    trainer = trainer_of(tmp_path, architecture, max_steps=1, callbacks=[recorder], objective=with_logits(side))
     before = {
         who: copy.deepcopy(m.state_dict())
         for who, m in (("student", trainer.model), ("teacher", trainer.teacher.model))
@@ -382,6 +378,14 @@ def test_a_model_that_is_made_anew_out_of_its_state(tmp_path, monkeypatch):
     with pytest.raises(
         ConfigurationError, match=r"learned parts \(layers/hidden_1_2, .* cpu_ram_efficient_loading=True"
     ):
+        trainer._bind()
+
+
+def test_layers_that_are_split_over_processes(tmp_path, monkeypatch):
+    trainer = trainer_of(tmp_path)
+    trainer._readers = ()
+    monkeypatch.setattr(trainer, "get_tp_size", lambda: 2)
+    with pytest.raises(ConfigurationError, match="split over processes by tensor parallelism of 2"):
         trainer._bind()
 
 
