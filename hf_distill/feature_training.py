@@ -50,6 +50,13 @@ class FeatureTraining(ExactEvaluation):
                 f"the objective compares layers ({', '.join(objective.terms)}), and the teacher is a "
                 f"{type(self.teacher).__name__}, which has none. Pass a model, an id or a path as `teacher=`."
             )
+        splits = {"tensor": self.get_tp_size(), "context": self.get_cp_size(), "sequence": self.get_sp_size()}
+        if any(size > 1 for size in splits.values()):
+            raise ConfigurationError(
+                f"the objective compares layers ({', '.join(objective.terms)}), and these are split over processes by "
+                f"{', '.join(f'{name} parallelism of {size}' for name, size in splits.items() if size > 1)}. Train "
+                "with DDP or FSDP alone, or drop the terms that compare layers."
+            )
         if self.args.activation_checkpointing:
             options: Any = self.args.activation_checkpointing_kwargs
             check_checkpointing(self.model, options)

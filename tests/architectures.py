@@ -52,6 +52,12 @@ TASKS = {
 }
 """Architecture → the name of its rows in `tiny_models`."""
 ENCODER_DECODERS = ("t5", "bart", "whisper")
+CASES = [
+    (architecture, side)
+    for architecture in TASKS
+    for side in (("encoder", "decoder") if architecture in ENCODER_DECODERS else (None,))
+]
+"""Every architecture with every side that it has."""
 
 
 def model_of(architecture: str, layers: int, width: int = 16) -> PreTrainedModel:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from peft import LoraConfig, TaskType, get_peft_model
 from safetensors.torch import load_file
 from transformers import set_seed
 
@@ -24,7 +25,7 @@ from hf_distill.terms import (
     SoftTargetTerm,
 )
 from hf_distill.types import Unit
-from tests.architectures import ENCODER_DECODERS, TASKS, model_of
+from tests.architectures import CASES, ENCODER_DECODERS, TASKS, model_of
 from tests.gradients import GradientRecorder, arguments, relative_difference
 from tests.layer_reference import hidden_and_relation
 from tests.processes import run_two_processes
@@ -64,14 +65,10 @@ def trainer_of(output_dir, architecture="bert", dtype=torch.float32, **changes):
     return trainer_for(output_dir, TASKS[architecture], **{**options, **changes})
 
 
-@pytest.mark.parametrize("side", ["encoder", "decoder"])
-@pytest.mark.parametrize("architecture", TASKS)
+@pytest.mark.parametrize("architecture, side", CASES)
 def test_every_architecture_learns_from_layers_and_logits(tmp_path, architecture, side):
-    if side == "encoder" and architecture not in ENCODER_DECODERS:
-        pytest.skip("has one side only")
     recorder = GradientRecorder()
-    objective = with_logits(side if architecture in ENCODER_DECODERS else None)
-    trainer = trainer_of(tmp_path, architecture, max_steps=1, callbacks=[recorder], objective=objective)
+    trainer = trainer_of(tmp_path, architecture, max_steps=1, callbacks=[recorder], objective=with_logits(side))
     before = {
         who: copy.deepcopy(m.state_dict())
         for who, m in (("student", trainer.model), ("teacher", trainer.teacher.model))
@@ -329,6 +326,20 @@ def test_bfloat16_autocast(tmp_path):
         assert ours["loss/layers/hidden"] == pytest.approx(theirs["loss/layers/hidden"], rel=0.05)
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # of PEFT 0.21
+def test_adapters_learn_from_layers_and_are_saved_alone(tmp_path):
+    config = LoraConfig(r=2, target_modules=["query", "value"], task_type=TaskType.SEQ_CLS)
+    student = get_peft_model(model_of("bert", 2), config)
+    recorder = GradientRecorder()
+    trainer = trainer_of(tmp_path, student=student, callbacks=[recorder], save_strategy="steps", save_steps=2)
+    trainer.train()
+    assert any("lora_B" in name and gradient.norm() > 0 for name, gradient in recorder.steps[0].items())
+    assert set(PARTS) - {name.replace("layers/", "") for name in recorder.steps[0]} == set()
+    saved = load_file(tmp_path / "checkpoint-2" / "adapter_model.safetensors")
+    assert saved and not any("_distillation" in name for name in saved)
+    assert len(load_file(tmp_path / "checkpoint-2" / LEARNED_PARTS)) == 4
+
+
 def test_a_teacher_that_is_no_model(tmp_path):
     class Silent(Teacher):
         input_names = frozenset()
@@ -367,6 +378,14 @@ def test_a_model_that_is_made_anew_out_of_its_state(tmp_path, monkeypatch):
     with pytest.raises(
         ConfigurationError, match=r"learned parts \(layers/hidden_1_2, .* cpu_ram_efficient_loading=True"
     ):
+        trainer._bind()
+
+
+def test_layers_that_are_split_over_processes(tmp_path, monkeypatch):
+    trainer = trainer_of(tmp_path)
+    trainer._readers = ()
+    monkeypatch.setattr(trainer, "get_tp_size", lambda: 2)
+    with pytest.raises(ConfigurationError, match="split over processes by tensor parallelism of 2"):
         trainer._bind()
 
 

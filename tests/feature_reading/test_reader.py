@@ -11,16 +11,11 @@ from transformers.utils import logging
 from hf_distill.errors import UnsupportedModelError
 from hf_distill.feature_reading import FeatureReader, reader_of
 from hf_distill.types import Feature, Unit
-from tests.architectures import ENCODER_DECODERS, TASKS, batch_of, model_of
+from tests.architectures import CASES, ENCODER_DECODERS, batch_of, model_of
 from tests.tiny_models import VOCAB_SIZE
 
 
 PROJECTED = ("queries", "keys", "values")
-CASES = [
-    (architecture, side)
-    for architecture in TASKS
-    for side in (("encoder", "decoder") if architecture in ENCODER_DECODERS else (None,))
-]
 AFTER_ATTENTION = ("output.dense", "out_lin", "o_proj", "out_proj", "attn.c_proj", "Wo", "SelfAttention.o")
 """The ends of the paths of the maps that read what the heads have gathered, self-attention's first in each block."""
 UNSCALED = ("t5",)
