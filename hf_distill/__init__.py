@@ -12,7 +12,8 @@ from hf_distill.version import __version__
 
 
 if TYPE_CHECKING:
-    from hf_distill import errors, functional, heads, recipes, schedules, students, teachers, terms, types
+    from hf_distill import errors, functional, heads, layer_maps, recipes, schedules, students, teachers, terms, types
+    from hf_distill.data_augmentation import MaskedWordAugmentation
     from hf_distill.data_collator import DataCollatorForRowSeededMasking
     from hf_distill.heads import Head, head_of
     from hf_distill.invariances import InvarianceReport, check_invariances
@@ -28,17 +29,34 @@ if TYPE_CHECKING:
     from hf_distill.objective import Objective
     from hf_distill.rehearsal import PreflightReport, preflight_report
     from hf_distill.schedules import Constant, Cosine, Linear
-    from hf_distill.students import share_encoder
+    from hf_distill.students import share_encoder, student_from_teacher
     from hf_distill.teachers import AdapterOffTeacher, EnsembleTeacher, OnlineTeacher, RoutedTeacher, Teacher
-    from hf_distill.terms import HardLabelTerm, SoftTargetTerm, Term
+    from hf_distill.terms import (
+        AttentionMapTerm,
+        AttentionScoreTerm,
+        BoxTerm,
+        DecoupledTerm,
+        HardLabelTerm,
+        HiddenStateTerm,
+        IntraClassTerm,
+        RelationTerm,
+        RowRelationTerm,
+        SoftTargetTerm,
+        Term,
+        UniversalLogitTerm,
+    )
     from hf_distill.trainer import DistillationTrainer
     from hf_distill.training_args import DistillationTrainingArguments
 
 __all__ = [
     "AdapterOffTeacher",
+    "AttentionMapTerm",
+    "AttentionScoreTerm",
+    "BoxTerm",
     "Constant",
     "Cosine",
     "DataCollatorForRowSeededMasking",
+    "DecoupledTerm",
     "DistillationTrainer",
     "DistillationTrainingArguments",
     "EncoderLMConfig",
@@ -51,26 +69,34 @@ __all__ = [
     "EnsembleTeacher",
     "HardLabelTerm",
     "Head",
+    "HiddenStateTerm",
+    "IntraClassTerm",
     "InvarianceReport",
     "Linear",
+    "MaskedWordAugmentation",
     "Objective",
     "OnlineTeacher",
     "PreflightReport",
+    "RelationTerm",
     "RoutedTeacher",
+    "RowRelationTerm",
     "SoftTargetTerm",
     "Teacher",
     "Term",
+    "UniversalLogitTerm",
     "__version__",
     "check_invariances",
     "errors",
     "functional",
     "head_of",
     "heads",
+    "layer_maps",
     "models",
     "preflight_report",
     "recipes",
     "schedules",
     "share_encoder",
+    "student_from_teacher",
     "students",
     "teachers",
     "terms",
@@ -78,15 +104,16 @@ __all__ = [
 ]
 
 _HOMES = {
+    "data_augmentation": ("MaskedWordAugmentation",),
     "data_collator": ("DataCollatorForRowSeededMasking",),
     "heads": ("Head", "head_of"),
     "invariances": ("InvarianceReport", "check_invariances"),
     "objective": ("Objective",),
     "rehearsal": ("PreflightReport", "preflight_report"),
     "schedules": ("Constant", "Cosine", "Linear"),
-    "students": ("share_encoder",),
+    "students": ("share_encoder", "student_from_teacher"),
     "teachers": ("AdapterOffTeacher", "EnsembleTeacher", "OnlineTeacher", "RoutedTeacher", "Teacher"),
-    "terms": ("HardLabelTerm", "SoftTargetTerm", "Term"),
+    "terms": tuple(name for name in __all__ if name.endswith("Term")),
     "trainer": ("DistillationTrainer",),
     "training_args": ("DistillationTrainingArguments",),
     "models.encoder_lm": tuple(name for name in __all__ if name.startswith("EncoderLM")),

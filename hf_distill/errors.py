@@ -24,6 +24,10 @@ class VocabularyMismatchError(DistillationError, ValueError):
     """One token id stands for different strings in the student and the teacher."""
 
 
+class LengthMismatchError(DistillationError, ValueError):
+    """Student and teacher give another number of frames for a sound, or vectors of another width."""
+
+
 class MissingInputError(DistillationError, ValueError):
     """A batch lacks something that a term or a model reads."""
 
@@ -33,7 +37,7 @@ class EmptyDatasetError(DistillationError, ValueError):
 
 
 class UnsupportedModelError(DistillationError, TypeError):
-    """A model whose outputs we do not know how to compare."""
+    """A model that we do not know how to compare with another, or to make a student of."""
 
 
 class UntrainedTeacherError(DistillationError, ValueError):

@@ -4,15 +4,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
-from transformers.trainer_pt_utils import find_batch_size
 from transformers.trainer_utils import EvalLoopOutput
 
 from hf_distill.heads import Head
 from hf_distill.objective import Objective
-from hf_distill.tally import Tally
+from hf_distill.tally import Tally, first_rows, num_rows
 from hf_distill.terms import HardLabelTerm
 from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.types import Batch, Positions, Requirements, Signals, TermLoss, Unit
@@ -80,7 +79,7 @@ class ExactEvaluation(Trainer):
         """Add one evaluation batch, without the rows that `even_batches` repeats to fill up the last one."""
         real_rows = self._num_real_rows(batch)
         if real_rows is not None:
-            student, teacher, where, _ = self._compare(model, _first_rows(batch, max(real_rows, 1)), requires)
+            student, teacher, where, _ = self._compare(model, first_rows(batch, max(real_rows, 1)), requires)
             signals = student, teacher, where
             losses = self.distillation_objective(student, teacher, where, self._progress())
         student, teacher, where = signals
@@ -88,8 +87,9 @@ class ExactEvaluation(Trainer):
         if student.label_loss is not None:
             named.setdefault(f"loss/{self._label_term}", TermLoss(student.label_loss, where.counts[Unit.LABEL]))
         if self.args.report_agreement and teacher is not None and self.head.is_distribution:
-            agree = (student.logits.argmax(-1) == teacher.logits.argmax(-1)) & where.mask
-            named["agreement"] = TermLoss(agree.sum().float(), where.counts[Unit.POSITION])
+            agree = (student.logits.argmax(-1) == teacher.logits.argmax(-1)).float()
+            share = agree.reshape(*where.mask.shape, -1).mean(-1)  # a position may have several rows of scores
+            named["agreement"] = TermLoss((share * where.mask).sum(), where.counts[Unit.POSITION])
         if real_rows == 0:
             named = {name: TermLoss(total * 0, count * 0) for name, (total, count) in named.items()}
         tally.add(named)
@@ -99,7 +99,7 @@ class ExactEvaluation(Trainer):
         state = self.accelerator.gradient_state
         if self.accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
             return None
-        size: int = find_batch_size(batch)
+        size = num_rows(batch)
         own: int = state.remainder - self.accelerator.process_index * size
         return min(max(own, 0), size)
 
@@ -111,9 +111,9 @@ class ExactEvaluation(Trainer):
         ignore_keys: list[str] | None = None,
     ) -> Any:
         """`Trainer`'s step, which also measures text without labels if the objective reads none."""
-        if all(inputs.get(name) is not None for name in self.label_names):
+        if self.label_names and all(inputs.get(name) is not None for name in self.label_names):
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-        if self.distillation_objective.requires.labels:
+        if self.distillation_objective.requires.labels and not self.head.has_labels(inputs):
             return super().prediction_step(model, self._student_inputs(inputs), prediction_loss_only, ignore_keys)
         label_names, can_return_loss = self.label_names, self.can_return_loss
         self.label_names, self.can_return_loss = [], True
@@ -122,11 +122,3 @@ class ExactEvaluation(Trainer):
         finally:
             self.label_names, self.can_return_loss = label_names, can_return_loss
         return loss, logits, None
-
-
-def _first_rows(batch: Batch, count: int) -> dict[str, Any]:
-    size = find_batch_size(batch)
-    return {
-        name: value[:count] if isinstance(value, Tensor) and value.ndim and len(value) == size else value
-        for name, value in batch.items()
-    }

@@ -2,18 +2,19 @@
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from accelerate.utils.operations import recursively_apply
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hf_distill.errors import ConfigurationError
+from hf_distill.heads import ObjectDetectionHead
 from hf_distill.heads.base import IGNORED_LABEL
 from hf_distill.teachers import OnlineTeacher, online_teachers, single_teachers
-from hf_distill.trial_batches import collated, leaving_no_trace, sampled_rows
+from hf_distill.trial_batches import collated, gradient, leaving_no_trace, norm, sampled_rows
 
 
 MAX_WEIGHTS_IN_FLOAT64 = 50_000_000
@@ -22,6 +23,9 @@ TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3}
 TEMPERATURE_TOLERANCE = 0.2
 EXTRA_PADDING = 8
 BATCH_NORM = "batch normalisation takes its statistics over a micro-batch, so this cannot hold while it is trained"
+ROWS_COMPARED = "each row is compared with the others of its micro-batch, so this cannot hold"
+
+POOLED_LABELS = "a detector's own loss is divided by the objects of a micro-batch, so this cannot hold for its labels"
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,8 @@ def check_invariances(trainer: Any, num_rows: int = 8) -> InvarianceReport:
 
     All run on copies of student and teacher, in float64 where both have 50 million weights at most and can compute in
     it, else in float32.
-    Dropout is off; batch normalisation is in train mode, and breaks the first three by what it is. Nothing of the
-    trainer changes. With several processes, call it on all of them.
+    Dropout is off; batch normalisation is in train mode, and breaks the first three by what it is, as dual encoders
+    break accumulation. Nothing of the trainer changes. With several processes, call it on all of them.
 
     Raises:
         ConfigurationError: if weights are sharded or the training data has no row that can be read.
@@ -91,7 +95,7 @@ def check_invariances(trainer: Any, num_rows: int = 8) -> InvarianceReport:
     rows = sampled_rows(trainer.train_dataset, num_rows)
     if not rows:
         raise ConfigurationError("`train_dataset` gives no rows to check on. Pass a map-style data set of a few rows.")
-    with leaving_no_trace(trainer.model):
+    with trainer.reading_features(), leaving_no_trace(trainer.model):
         return _Experiment(trainer, rows, _precision(trainer, rows)).report()
 
 
@@ -134,7 +138,10 @@ class _Experiment:
             if isinstance(module, _BatchNorm):
                 module.train()
         self.parameters = [parameter for parameter in self.student.parameters() if parameter.requires_grad]
-        self.batch = {name: self._cast(value) for name, value in collated(trainer, rows).items()}
+        self.labels_are_pooled = isinstance(trainer.head, ObjectDetectionHead) and (
+            trainer.distillation_objective.requires.labels
+        )
+        self.batch = recursively_apply(self._cast, collated(trainer, rows), test_type=torch.is_tensor)
         self.trainer._resolve_head(self.batch)
         self.num_rows = len(next(value for value in self.batch.values() if isinstance(value, Tensor) and value.ndim))
         self.tolerance = TOLERANCES[self.dtype]
@@ -154,7 +161,7 @@ class _Experiment:
         total = [torch.zeros_like(parameter) for parameter in self.parameters]
         for batch in batches:
             loss = self.trainer.compute_loss(self.student, dict(batch), num_items_in_batch=counts)
-            total = [sum_ + part for sum_, part in zip(total, self._gradient_of(loss), strict=True)]
+            total = [sum_ + part for sum_, part in zip(total, gradient(loss, self.parameters), strict=True)]
         return total
 
     def accumulation(self, whole: list[Tensor]) -> Invariance:
@@ -172,7 +179,8 @@ class _Experiment:
                 refusal = f"a model refuses micro-batches of {size}: {error}"
         if not differences:
             return Invariance("accumulation", None, None, self.tolerance, refusal)
-        return self._compared("accumulation", max(differences), refusal)
+        reason = ROWS_COMPARED if self.trainer.head.compares_rows else refusal
+        return self._compared("accumulation", max(differences), reason)
 
     def order(self, whole: list[Tensor]) -> Invariance:
         reversed_rows = self._rows(torch.arange(self.num_rows).flip(0))
@@ -221,7 +229,7 @@ class _Experiment:
             norms = []
             for temperature in (high, 2 * high):
                 hot = replace(term, temperature=temperature)
-                norms.append(_norm(self._gradient_of(hot(student, teacher, where, 0.0).total)))
+                norms.append(norm(gradient(hot(student, teacher, where, 0.0).total, self.parameters)))
             name = f"temperature of {name}"
             if norms[0] == 0:
                 checks.append(Invariance(name, None, None, TEMPERATURE_TOLERANCE, "its gradient is 0"))
@@ -266,30 +274,23 @@ class _Experiment:
 
     def _compared(self, name: str, difference: float, reason: str = "") -> Invariance:
         held = difference <= self.tolerance
-        if not held and self.normalises and not reason:
-            reason = BATCH_NORM
+        if not held and not reason:
+            reason = BATCH_NORM if self.normalises else POOLED_LABELS if self.labels_are_pooled else ""
         if math.isnan(difference):
             reason = "the gradient is not finite"
         return Invariance(name, held, difference, self.tolerance, reason)
 
-    def _gradient_of(self, loss: Tensor) -> list[Tensor]:
-        return list(
-            torch.autograd.grad(loss, self.parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
-        )
-
-    def _cast(self, value: Any) -> Any:
-        return value.to(self.dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+    def _cast(self, value: Tensor) -> Tensor:
+        return value.to(self.dtype) if value.is_floating_point() else value
 
     def _rows(self, indices: Tensor) -> dict[str, Any]:
-        return self._mapped(lambda value: value[indices.to(value.device)])
+        def picked(value: Any) -> Any:
+            if isinstance(value, Tensor) and value.ndim and len(value) == self.num_rows:
+                return value[indices.to(value.device)]
+            is_per_row = isinstance(value, list) and len(value) == self.num_rows
+            return [value[index] for index in indices.tolist()] if is_per_row else value
 
-    def _mapped(self, function: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-        return {
-            name: function(value)
-            if isinstance(value, Tensor) and value.ndim and len(value) == self.num_rows
-            else value
-            for name, value in self.batch.items()
-        }
+        return {name: picked(value) for name, value in self.batch.items()}
 
     def _padded(self, name: str, value: Any, width: int, extra: int) -> Any:
         is_per_token = isinstance(value, Tensor) and value.ndim == 2 and value.shape[1] == width
@@ -308,11 +309,7 @@ def _shared_memory(student: nn.Module, teacher: nn.Module) -> list[str]:
     return [name for name, tensor in named if tensor.numel() and tensor.untyped_storage().data_ptr() in trained]
 
 
-def _norm(gradient: list[Tensor]) -> float:
-    return float(sum(part.double().square().sum().item() for part in gradient) ** 0.5)
-
-
 def _difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
-    size = _norm(theirs)
-    distance = _norm([mine - yours for mine, yours in zip(ours, theirs, strict=True)])
+    size = norm(theirs)
+    distance = norm([mine - yours for mine, yours in zip(ours, theirs, strict=True)])
     return distance / size if size > 0 else distance

@@ -1,15 +1,19 @@
 """What a student learns: a named, weighted sum of terms."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from functools import reduce
 from math import prod
 from operator import or_
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+from torch import nn
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.schedules import Constant, Schedule, as_schedule
 from hf_distill.terms.base import Term
-from hf_distill.types import Positions, Requirements, Signals, TermLoss, Unit
+from hf_distill.terms.feature_terms import FeatureTerm
+from hf_distill.types import Anatomy, Positions, Requirements, Signals, TermLoss, Unit
 
 
 class WeightedTerm(NamedTuple):
@@ -17,13 +21,16 @@ class WeightedTerm(NamedTuple):
 
     term: Term
     schedules: tuple[Schedule, ...]
+    scale: float = 1.0
+    """What balancing multiplies the weight by."""
 
     def weight(self, progress: float) -> float:
-        return prod(schedule(progress) for schedule in self.schedules)
+        return self.scale * prod(schedule(progress) for schedule in self.schedules)
 
     @property
-    def moves(self) -> bool:
-        return not all(isinstance(schedule, Constant) for schedule in self.schedules)
+    def is_as_given(self) -> bool:
+        """Whether the weight is the number that was given, all the time."""
+        return self.scale == 1.0 and all(isinstance(schedule, Constant) for schedule in self.schedules)
 
 
 class Objective:
@@ -33,9 +40,14 @@ class Objective:
         terms: name → `(weight, term)`. The name is the one in the logs (`loss/<name>`). The weight is a number or a
             schedule over training. A term may itself be an objective: its terms are then called `outer/inner` and
             weighed by both weights. Terms with a constant weight of 0 are left out, and nothing is computed for them.
+        weights: "given", or "balanced": each weight is multiplied by a number of its own, found when training starts,
+            by which a weight of 1 gives each term's gradient the size of the labels' (of the largest, where there are
+            no labels). So weights say how much a term pulls, and not in what unit it is. They are logged as
+            `weight/<name>`.
 
     Raises:
-        ConfigurationError: if nothing is left to learn, a weight is negative, or two terms share a name.
+        ConfigurationError: if nothing is left to learn, a weight is negative, two terms share a name, or `weights` is
+            neither, here or in an objective that stands in place of a term.
 
     Example:
 
@@ -47,9 +59,21 @@ class Objective:
         Requirements(labels=True, teacher=True)
     """
 
-    def __init__(self, terms: Mapping[str, "tuple[float | Schedule, Term | Objective]"]) -> None:
+    def __init__(
+        self,
+        terms: Mapping[str, "tuple[float | Schedule, Term | Objective]"],
+        weights: Literal["given", "balanced"] = "given",
+    ) -> None:
+        if weights not in ("given", "balanced"):
+            raise ConfigurationError(f"`weights` must be 'given' or 'balanced', got {weights!r}.")
+        self.is_balanced = weights == "balanced"
         self.terms: dict[str, WeightedTerm] = {}
         for name, (weight, term) in terms.items():
+            if isinstance(term, Objective) and term.is_balanced and not self.is_balanced:
+                raise ConfigurationError(
+                    f"the objective {name!r} has weights='balanced', and the one that it is a part of has not. "
+                    "Balance the outermost one."
+                )
             schedule = as_schedule(weight)
             if schedule.minimum < 0:
                 raise ConfigurationError(f"the weight of term {name!r} must never be below 0, got {weight!r}.")
@@ -61,8 +85,16 @@ class Objective:
             raise ConfigurationError(
                 f"an objective needs at least one term whose weight is not 0, got {dict(terms)!r}."
             )
-        self.requires = reduce(or_, (weighted.term.requires for weighted in self.terms.values()), Requirements())
-        self.units: tuple[Unit, ...] = tuple(dict.fromkeys(weighted.term.unit for weighted in self.terms.values()))
+
+    @property
+    def requires(self) -> Requirements:
+        """What all terms together read."""
+        return reduce(or_, (weighted.term.requires for weighted in self.terms.values()), Requirements())
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """What the terms are counted in."""
+        return tuple(dict.fromkeys(weighted.term.unit for weighted in self.terms.values()))
 
     def __call__(
         self, student: Signals, teacher: Signals | None, where: Positions, progress: float
@@ -70,13 +102,44 @@ class Objective:
         """Each term's sum and count on this micro-batch, unweighted."""
         return {name: weighted.term(student, teacher, where, progress) for name, weighted in self.terms.items()}
 
+    def bound(self, student: Anatomy, teacher: Anatomy) -> "Objective":
+        """The objective for these two models, by which the terms that compare layers know them.
+
+        Args:
+            student, teacher: from [`anatomy_of`].
+
+        Raises:
+            ConfigurationError, UnsupportedModelError: if a term does not fit them.
+        """
+        bound = copy.copy(self)
+        bound.terms = {
+            name: weighted._replace(term=weighted.term.bound(name, student, teacher))
+            for name, weighted in self.terms.items()
+        }
+        return bound
+
+    def scaled(self, scales: Mapping[str, float]) -> "Objective":
+        """The objective with each weight multiplied by the number of that name."""
+        scaled = copy.copy(self)
+        scaled.terms = {name: weighted._replace(scale=scales[name]) for name, weighted in self.terms.items()}
+        return scaled
+
+    @property
+    def compares_layers(self) -> bool:
+        """Whether a term is to be bound to its models."""
+        return any(isinstance(weighted.term, FeatureTerm) for weighted in self.terms.values())
+
+    def learned_parts(self) -> dict[str, nn.Module]:
+        """New modules that are trained beside the student, of all terms."""
+        return {name: part for weighted in self.terms.values() for name, part in weighted.term.learned_parts().items()}
+
     def weights(self, progress: float) -> dict[str, float]:
         """Each term's weight at this fraction of training."""
         return {name: weighted.weight(progress) for name, weighted in self.terms.items()}
 
     def log_values(self, progress: float) -> dict[str, float]:
-        """The weights and temperatures that move over training, under the names they have in the logs."""
-        values = {f"weight/{name}": term.weight(progress) for name, term in self.terms.items() if term.moves}
+        """The weights and temperatures that are not as given, under the names they have in the logs."""
+        values = {f"weight/{name}": term.weight(progress) for name, term in self.terms.items() if not term.is_as_given}
         for name, weighted in self.terms.items():
             values |= {f"{key}/{name}": value for key, value in weighted.term.log_values(progress).items()}
         return values

@@ -17,18 +17,34 @@ from hf_distill.errors import (
     UnsupportedModelError,
     VocabularyMismatchError,
 )
-from hf_distill.heads import Head, RegressionHead, SingleLabelHead
+from hf_distill.heads import (
+    CausalLMHead,
+    CTCHead,
+    EmbeddingHead,
+    Head,
+    MaskedLMHead,
+    ObjectDetectionHead,
+    RegressionHead,
+    SingleLabelHead,
+)
 from hf_distill.heads.alignment import (
     Alignment,
+    JointAlignment,
+    MemberAlignment,
+    UnalignedClasses,
     VocabularyAlignment,
+    WidthAlignment,
     check_number_of_classes,
     class_alignment,
+    transcript_alignment,
     vocabulary_alignment,
 )
+from hf_distill.heads.query_matching import QueryMatching, detection_alignment
 from hf_distill.objective import Objective
 from hf_distill.raw_columns import TEXT
-from hf_distill.teachers import CompositeTeacher, OnlineTeacher
-from hf_distill.types import Batch
+from hf_distill.teachers import CompositeTeacher, OnlineTeacher, Teacher, online_teachers
+from hf_distill.terms import BoxTerm, HardLabelTerm
+from hf_distill.types import TEACHER_PREFIX, Batch
 
 
 logger = logging.get_logger(__name__)
@@ -51,8 +67,8 @@ def check_apart(student: nn.Module, teacher: Any) -> None:
     if student is teacher:
         raise MissingTeacherError(
             f"teacher and student are the same {type(student).__name__} object, so there is nothing to learn. Pass a "
-            "larger, trained model as `teacher=`, or `copy.deepcopy` it for self-distillation. `teacher=AdapterOffTeacher()` "
-            "is the student of PEFT without its adapter."
+            "larger, trained model as `teacher=`, or `copy.deepcopy` it for self-distillation. "
+            "`teacher=AdapterOffTeacher()` is the student of PEFT without its adapter."
         )
     of_teacher = {id(parameter) for parameter in teacher.parameters() if parameter.requires_grad}
     shared = [name for name, parameter in student.named_parameters() if id(parameter) in of_teacher]
@@ -68,15 +84,15 @@ def check_own_loss(student: nn.Module, head: Head) -> None:
     """The student's forward takes the labels, so that it has a loss of its own.
 
     Raises:
-        UnsupportedModelError: if it does not.
+        ConfigurationError: if it does not.
     """
     student = unwrap_peft_model(student)
     parameters = inspect.signature(student.forward).parameters.values()
     missing = [name for name in head.label_names if name not in {parameter.name for parameter in parameters}]
     # Where one of Transformers' models takes further keywords, labels are not among them.
     takes_all = not isinstance(student, PreTrainedModel) and any(each.kind is each.VAR_KEYWORD for each in parameters)
-    if missing and not takes_all:
-        raise UnsupportedModelError(
+    if not head.has_own_loss or (missing and not takes_all):
+        raise ConfigurationError(
             f"the objective reads labels, and the forward of the student {type(student).__name__} "
             f"takes no {missing}, so it has no loss of its own. Learn from the teacher alone with `alpha=0`, or give "
             "the loss as `compute_loss_func=`."
@@ -99,14 +115,19 @@ def check_models(student: nn.Module, teacher: PreTrainedModel, head: Head, teach
         teacher_head: the teacher's own head; None if it is one that we do not know.
 
     Raises:
-        UnsupportedModelError: if their heads are of different kinds.
+        UnsupportedModelError: if their heads are of different kinds, or read outputs in different ways.
         ClassMismatchError: if that is because one has a single class, which makes it a regression.
     """
     student, teacher = unwrap_peft_model(student), unwrap_peft_model(teacher)
     if not isinstance(student, PreTrainedModel):
         return  # a module without configuration, of which only its `head` is known
     if teacher_head is not None and type(teacher_head) is not type(head):
-        if teacher_head.auto_class is head.auto_class:
+        if isinstance(head, ObjectDetectionHead) and isinstance(teacher_head, ObjectDetectionHead):
+            remedy = (
+                "One chooses a class or 'no object' for each box, the other says yes or no to each class. Take a "
+                "teacher of the student's kind"
+            )
+        elif teacher_head.auto_class is head.auto_class:
             check_number_of_classes(student.config, teacher.config)
             remedy = (
                 f"Both are {head.auto_class.__name__}: give both configurations one `problem_type` and `num_labels`"
@@ -117,26 +138,59 @@ def check_models(student: nn.Module, teacher: PreTrainedModel, head: Head, teach
             f"the student {type(student).__name__} has a {type(head).__name__} and the teacher "
             f"{type(teacher).__name__} a {type(teacher_head).__name__}, so their outputs are not comparable. {remedy}."
         )
+    if teacher_head is not None and teacher_head.reading != head.reading:
+        raise UnsupportedModelError(
+            f"the student {type(student).__name__} is read with {head.reading} and the teacher "
+            f"{type(teacher).__name__} with {teacher_head.reading}, each as models of its kind usually are. Read both "
+            f"alike: pass `head={type(head).__name__}({teacher_head.reading})`, or what suits both."
+        )
 
 
-def alignments(
+def align(
     student: nn.Module,
-    teachers: Sequence[PreTrainedModel],
+    teacher: Teacher | None,
     head: Head,
-    student_tokenizer: PreTrainedTokenizerBase | None = None,
-    teacher_tokenizers: Sequence[PreTrainedTokenizerBase | None] = (),
-) -> list[Alignment]:
-    """What makes the class scores of the student and each of several teachers comparable.
+    tokenizers: tuple[PreTrainedTokenizerBase | None, ...],
+    reads_apart: bool = False,
+) -> Alignment:
+    """What makes the class scores of the student and its teacher comparable.
 
-    All mean the same by the student's classes: where vocabularies differ, only tokens that every one of them has.
+    Where a teacher is made of several, each is told how to answer on the classes that the student and all of them
+    know: where vocabularies differ, the tokens that every one of them has.
+
+    Args:
+        tokenizers: the student's, and one for each teacher that is a model.
+        reads_apart: as in `alignment`.
 
     Raises:
-        ClassMismatchError, VocabularyMismatchError: as `alignment`.
+        ClassMismatchError, VocabularyMismatchError, ImportError: as `alignment`.
     """
-    pairs = zip(teachers, teacher_tokenizers, strict=True)
-    found = [alignment(student, teacher, head, student_tokenizer, tokenizer) for teacher, tokenizer in pairs]
-    vocabularies = [each for each in found if isinstance(each, VocabularyAlignment)]
-    return [min(vocabularies, key=lambda each: each.num_tokens)] * len(found) if vocabularies else found
+    online = online_teachers(teacher)
+    found = [
+        alignment(student, each.model, head, tokenizers[0], tokenizer, reads_apart)
+        for each, tokenizer in zip(online, tokenizers[1:], strict=False)  # teachers that are no models have none
+    ]
+    if not isinstance(teacher, CompositeTeacher):
+        return found[0] if found else unnamed_alignment(head)
+    if vocabularies := [each for each in found if isinstance(each, VocabularyAlignment)]:
+        found = [min(vocabularies, key=lambda each: each.num_tokens)] * len(found)
+    for each, own in zip(online, found, strict=True):
+        each.alignment = MemberAlignment(own, [other for other in found if other is not own])
+    return JointAlignment(found)
+
+
+def check_composite(head: Head, teacher: Teacher | None) -> None:
+    """Several teachers can answer as one for a student of this kind.
+
+    Raises:
+        UnsupportedModelError: for a detector, whose boxes have no order in which two teachers would agree.
+    """
+    if isinstance(teacher, CompositeTeacher) and isinstance(head, ObjectDetectionHead):
+        raise UnsupportedModelError(
+            f"the student is a detector, and the teacher, a {type(teacher).__name__}, is made of several: the boxes "
+            "of two detectors have no order in which one stands for the other, so they have no joint answer. Pass one "
+            "model as `teacher=`."
+        )
 
 
 def alignment(
@@ -145,33 +199,80 @@ def alignment(
     head: Head,
     student_tokenizer: PreTrainedTokenizerBase | None = None,
     teacher_tokenizer: PreTrainedTokenizerBase | None = None,
+    reads_apart: bool = False,
 ) -> Alignment:
     """What makes the class scores of student and teacher comparable.
 
+    Args:
+        reads_apart: whether the teacher reads by its own tokenizer, which may then have other tokens.
+
     Raises:
         ClassMismatchError: as `class_alignment`.
-        VocabularyMismatchError: as `check_vocabularies` and `vocabulary_alignment`.
+        VocabularyMismatchError: as `check_vocabularies`, `vocabulary_alignment` and `transcript_alignment`.
+        ImportError: as `QueryMatching`.
     """
     if student is teacher:
-        return Alignment()
-    if student_tokenizer is not None and teacher_tokenizer is not None:
+        return unnamed_alignment(head)
+    is_read = not isinstance(head, CTCHead)  # or only written
+    if is_read and student_tokenizer is not None and teacher_tokenizer is not None:
+        if reads_apart and isinstance(head, CausalLMHead) and _different_ids(student_tokenizer, teacher_tokenizer):
+            return UnalignedClasses()
         check_vocabularies(student_tokenizer, teacher_tokenizer)
     student, teacher = unwrap_peft_model(student), unwrap_peft_model(teacher)
-    if not isinstance(student, PreTrainedModel) or head.class_axis is None:
+    if not isinstance(student, PreTrainedModel):
+        return unnamed_alignment(head)
+    if isinstance(head, EmbeddingHead):
+        return Alignment() if head.compares_rows else WidthAlignment()
+    if isinstance(head, CTCHead):
+        tokens = (_named_by_role(tokenizer) for tokenizer in (student_tokenizer, teacher_tokenizer))
+        return transcript_alignment(student.config, teacher.config, *tokens)
+    if head.class_axis is None:
         return Alignment()
     if head.is_language_model:
         ours, theirs = (model.config.get_text_config(decoder=True).vocab_size for model in (student, teacher))
         return vocabulary_alignment(ours, theirs, _num_tokens(student_tokenizer), _num_tokens(teacher_tokenizer))
     if isinstance(head, RegressionHead) and student.config.num_labels == teacher.config.num_labels == 1:
         return Alignment()
+    if isinstance(head, ObjectDetectionHead):
+        return detection_alignment(student.config, teacher.config, head)
     return class_alignment(student.config, teacher.config, head.class_axis)
 
 
-def check_separate_inputs(head: Head, teacher: Any, teacher_processing_class: Any, columns: Any) -> None:
-    """A teacher that is given inputs of its own can be compared with the student.
+def unnamed_alignment(head: Head) -> Alignment:
+    """What makes the outputs comparable where no configuration names the classes: they are in the same order."""
+    return QueryMatching(Alignment()) if isinstance(head, ObjectDetectionHead) else Alignment()
+
+
+def check_same_tokens(objective: Objective, teacher_processing_class: Any) -> None:
+    """Layers are compared token by token, so student and teacher read the same tokens.
 
     Raises:
-        ConfigurationError: if there is no such teacher, or its outputs would lie on other tokens than the student's.
+        ConfigurationError: if the teacher has a tokenizer or processor of its own.
+    """
+    if objective.compares_layers and teacher_processing_class is not None:
+        raise ConfigurationError(
+            f"the objective compares layers token by token ({', '.join(objective.terms)}), and by "
+            f"`teacher_processing_class`, a {type(teacher_processing_class).__name__}, the teacher would read other "
+            "tokens than the student. Prepare the data in the teacher's way, train the student on that, and leave "
+            "`teacher_processing_class` out; or drop the terms that compare layers."
+        )
+
+
+def check_separate_inputs(
+    head: Head,
+    teacher: Any,
+    teacher_processing_class: Any,
+    columns: Any,
+    tokenizers: tuple[PreTrainedTokenizerBase | None, ...],
+) -> None:
+    """A teacher that is given inputs of its own can be compared with the student.
+
+    Args:
+        tokenizers: the student's and the teachers', which read alike.
+
+    Raises:
+        ConfigurationError: if there is no such teacher, or its outputs would lie on tokens that cannot be matched with
+            the student's.
     """
     if teacher_processing_class is None:
         if columns is not None:
@@ -185,22 +286,55 @@ def check_separate_inputs(head: Head, teacher: Any, teacher_processing_class: An
             f"`teacher_processing_class` is a {type(teacher_processing_class).__name__}, and there is no teacher to "
             "read by it. Pass `teacher=`, or leave `teacher_processing_class` out."
         )
-    if head.positions_are_tokens:
+    if isinstance(head, CausalLMHead):
+        for name, tokenizer in zip(("processing_class", "teacher_processing_class"), tokenizers[:2], strict=True):
+            if tokenizer is None or not tokenizer.is_fast:
+                raise ConfigurationError(
+                    f"`{name}` is a {type(tokenizer).__name__}, and tokens of student and teacher are matched by the "
+                    f"characters that they stand for. Pass a fast tokenizer as `{name}=`."
+                )
+    elif head.positions_are_tokens:
+        why = " under masks that hide other characters" if isinstance(head, MaskedLMHead) else ""
         raise ConfigurationError(
             f"`teacher_processing_class` is a {type(teacher_processing_class).__name__}, and the outputs of a "
-            f"{type(head).__name__} lie on tokens: those of the teacher would lie on others than the student's. "
+            f"{type(head).__name__} lie on tokens: those of the teacher would lie on others than the student's{why}. "
             "Tokenize the data with the teacher's tokenizer, train the student on that, and leave "
             "`teacher_processing_class` out."
         )
 
 
+def check_terms(alignment: Alignment, objective: Objective, report_agreement: bool) -> None:
+    """Where a token means another thing to the teacher, nothing compares token by token.
+
+    Raises:
+        VocabularyMismatchError: naming the terms that do.
+        ConfigurationError: if the evaluation is to.
+    """
+    if alignment.same_classes:
+        return
+    terms = {name: weighted.term for name, weighted in objective.terms.items()}
+    comparing = [name for name, term in terms.items() if term.requires.teacher and term.needs_same_classes]
+    if comparing:
+        raise VocabularyMismatchError(
+            "student and teacher have different vocabularies, and these terms compare what both say of each token: "
+            f"{', '.join(f'{name!r} ({type(terms[name]).__name__})' for name in comparing)}. Pass "
+            "`objective=recipes.uld()`, which compares sorted probabilities, or tokenize the data with the teacher's "
+            "tokenizer and train the student on that."
+        )
+    if report_agreement:
+        raise ConfigurationError(
+            "`report_agreement=True` counts how often student and teacher choose the same token, and they have "
+            "different vocabularies. Leave it out."
+        )
+
+
 def tokenizers(
     processing_class: Any, teachers: Sequence[OnlineTeacher], head: Head, teacher_processing_class: Any = None
-) -> tuple[PreTrainedTokenizerBase | None, list[PreTrainedTokenizerBase | None]]:
+) -> tuple[PreTrainedTokenizerBase | None, ...]:
     """The student's tokenizer, and those in the folders or repositories that teachers came from.
 
     Args:
-        processing_class: what the Trainer was given; a tokenizer or not.
+        processing_class: what the Trainer was given; a tokenizer, a processor that has one, or neither.
         teachers: those that are models.
         head: the student's. Without its tokenizer, the teachers' are only looked for where tokens are the classes.
         teacher_processing_class: what the teachers read by, if not by the student's. Its tokenizer only matters where
@@ -208,14 +342,15 @@ def tokenizers(
     """
     student = TEXT.reader_of(processing_class)
     if teacher_processing_class is not None:
-        own = TEXT.reader_of(teacher_processing_class) if head.is_language_model else None
-        return student, [own] * len(teachers)
-    if student is None and not head.is_language_model:
-        return student, [None] * len(teachers)
-    return student, [_tokenizer_at(teacher.model.name_or_path, teacher.may_download) for teacher in teachers]
+        has_tokens_for_classes = head.is_language_model or isinstance(head, CTCHead)
+        own = TEXT.reader_of(teacher_processing_class) if has_tokens_for_classes else None
+        return student, *([own] * max(1, len(teachers)))
+    if not teachers or (student is None and not head.is_language_model):
+        return student, *([None] * max(1, len(teachers)))
+    return student, *(_tokenizer_at(teacher.model.name_or_path, teacher.may_download) for teacher in teachers)
 
 
-def _tokenizer_at(name_or_path: str, may_download: bool) -> PreTrainedTokenizerBase | None:
+def _tokenizer_at(name_or_path: str | None, may_download: bool) -> PreTrainedTokenizerBase | None:
     if not name_or_path:
         return None
     try:
@@ -237,6 +372,14 @@ def _num_tokens(tokenizer: PreTrainedTokenizerBase | None) -> int | None:
     return None if tokenizer is None else max(tokenizer.get_vocab().values()) + 1
 
 
+def _named_by_role(tokenizer: PreTrainedTokenizerBase | None) -> dict[str, int] | None:
+    """Token to id, where "<unk>" and "[UNK]" are one token."""
+    if tokenizer is None:
+        return None
+    roles = {token: role for role, token in tokenizer.special_tokens_map.items()}
+    return {roles.get(token, token): index for token, index in tokenizer.get_vocab().items()}
+
+
 def check_vocabularies(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> None:
     """Every token id of the student stands for the same string in both tokenizers.
 
@@ -245,20 +388,29 @@ def check_vocabularies(student: PreTrainedTokenizerBase, teacher: PreTrainedToke
     Raises:
         VocabularyMismatchError: if one does not. Both read the same token ids, so no other order can make up for it.
     """
-    student_tokens, teacher_tokens = (
-        {index: token for token, index in tokenizer.get_vocab().items()} for tokenizer in (student, teacher)
-    )
-    different = sorted(index for index, token in student_tokens.items() if teacher_tokens.get(index) != token)
+    different = _different_ids(student, teacher)
     if not different:
         return
     first = different[0]
+    student_tokens, teacher_tokens = _tokens_by_id(student), _tokens_by_id(teacher)
     raise VocabularyMismatchError(
         f"student and teacher have {len(student_tokens)} and {len(teacher_tokens)} tokens, and {len(different)} token "
         f"ids stand for different strings (first: id {first} is {student_tokens.get(first)!r} for the student and "
         f"{teacher_tokens.get(first)!r} for the teacher), so the teacher would read another text. Pass the teacher's "
-        "tokenizer as `teacher_processing_class=`, to tokenize for it separately; where the outputs are themselves "
-        "tokens, tokenize the data with it and train the student on that."
+        "tokenizer as `teacher_processing_class=`, to tokenize for it separately, for causal language models with "
+        "`objective=recipes.uld()`; where the outputs are themselves tokens otherwise, tokenize the data with it and "
+        "train the student on that."
     )
+
+
+def _different_ids(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> list[int]:
+    """The student's token ids that do not stand for the same string in the teacher's tokenizer, in order."""
+    teacher_tokens = _tokens_by_id(teacher)
+    return sorted(index for index, token in _tokens_by_id(student).items() if teacher_tokens.get(index) != token)
+
+
+def _tokens_by_id(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    return {index: token for token, index in tokenizer.get_vocab().items()}
 
 
 def check_datasets(datasets: Mapping[str, Any]) -> None:
@@ -273,12 +425,20 @@ def check_datasets(datasets: Mapping[str, Any]) -> None:
 
 
 def check_batch(batch: Batch, head: Head, objective: Objective) -> None:
-    """A training batch holds what the objective reads.
+    """A training batch holds what the objective reads; a warning, if a detector would not learn where objects are.
 
     Raises:
         MissingInputError: if the objective reads labels and the batch has none.
-        ConfigurationError: if a model for one class of several gets labels that are no class indices.
+        ConfigurationError: if a model for one class of several gets labels that are no class indices, or layers are
+            compared and the teacher reads other tokens.
     """
+    own = [name for name in batch if name.startswith(TEACHER_PREFIX)]
+    if objective.compares_layers and own:
+        raise ConfigurationError(
+            f"the objective compares layers token by token ({', '.join(objective.terms)}), and the batch has inputs "
+            f"of the teacher's own, {own}, which are other tokens. Leave those columns out, or drop the terms that "
+            "compare layers."
+        )
     labels = batch.get("labels")
     if type(head) is SingleLabelHead and isinstance(labels, Tensor) and labels.is_floating_point():
         raise ConfigurationError(
@@ -291,4 +451,10 @@ def check_batch(batch: Batch, head: Head, objective: Objective) -> None:
         raise MissingInputError(
             f"the objective reads labels ({', '.join(objective.terms)}), and the batch lacks {missing}: it has only "
             f"{sorted(batch)}. Add the label column to the data set, or learn from the teacher alone with `alpha=0`."
+        )
+    terms = [weighted.term for weighted in objective.terms.values()]
+    if isinstance(head, ObjectDetectionHead) and not any(isinstance(t, (HardLabelTerm, BoxTerm)) for t in terms):
+        logger.warning_once(
+            f"The objective ({', '.join(objective.terms)}) has neither the labels nor a `BoxTerm`, so nothing teaches "
+            "the student where objects are, unless a term of your own does. `recipes.hungarian_matching` has both."
         )

@@ -1,8 +1,32 @@
 """Published methods, each a short function that returns an objective and reads like its paper."""
 
+from typing import Literal
+
+from hf_distill.errors import ConfigurationError
+from hf_distill.functional import (
+    cosine_distance,
+    inter_class_pearson_distance,
+    non_target_class_kl,
+    normalized_squared_distance,
+    rkd_angle,
+    rkd_distance,
+    target_class_kl,
+)
+from hf_distill.layer_maps import LayerMap
 from hf_distill.objective import Objective
 from hf_distill.schedules import Schedule
-from hf_distill.terms import HardLabelTerm, SoftTargetTerm
+from hf_distill.terms import (
+    AttentionScoreTerm,
+    BoxTerm,
+    DecoupledTerm,
+    HardLabelTerm,
+    HiddenStateTerm,
+    IntraClassTerm,
+    RelationTerm,
+    RowRelationTerm,
+    SoftTargetTerm,
+    UniversalLogitTerm,
+)
 
 
 def hinton(temperature: float | Schedule = 2.0, alpha: float = 0.5) -> Objective:
@@ -16,3 +40,227 @@ def hinton(temperature: float | Schedule = 2.0, alpha: float = 0.5) -> Objective
         Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, https://arxiv.org/abs/1503.02531.
     """
     return Objective({"labels": (alpha, HardLabelTerm()), "soft": (1 - alpha, SoftTargetTerm(temperature))})
+
+
+def dkd(temperature: float | Schedule = 4.0, alpha: float | Schedule = 1.0, beta: float | Schedule = 8.0) -> Objective:
+    """Decoupled distillation: L = L_labels + α · TCKD + β · NCKD. A plain KL has α = 1 and β = 1 − p_teacher(label).
+
+    Args:
+        temperature: T of both parts, above 0.
+        alpha: weight of the labelled class against the rest.
+        beta: weight of the rest among themselves. The surer the teacher is, the more this may be.
+
+    References:
+        Zhao, Cui, Song, Qiu, Liang: Decoupled Knowledge Distillation, 2022, https://arxiv.org/abs/2203.08679.
+    """
+    return Objective(
+        {
+            "labels": (1.0, HardLabelTerm()),
+            "target": (alpha, DecoupledTerm(temperature, target_class_kl)),
+            "non_target": (beta, DecoupledTerm(temperature, non_target_class_kl)),
+        }
+    )
+
+
+def dist(alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0, temperature: float | Schedule = 1.0) -> Objective:
+    """Relations of probabilities in place of their values: L = α · L_labels + β · L_inter + γ · L_intra.
+
+    Args:
+        alpha: weight of the labels.
+        beta: weight of the correlation over the classes of each row.
+        gamma: weight of the correlation over the rows of each class, which only micro-batches of many rows can tell.
+        temperature: T of both correlations, above 0.
+
+    References:
+        Huang, You, Wang, Qian, Xu: Knowledge Distillation from A Stronger Teacher, 2022,
+        https://arxiv.org/abs/2205.10536.
+    """
+    return Objective(
+        {
+            "labels": (alpha, HardLabelTerm()),
+            "inter": (beta, SoftTargetTerm(temperature, inter_class_pearson_distance)),
+            "intra": (gamma, IntraClassTerm(temperature)),
+        }
+    )
+
+
+def uld(temperature: float | Schedule = 1.0, weight: float | Schedule = 1.5) -> Objective:
+    """Universal logit distillation, for a teacher with another tokenizer: L = L_labels + λ · T · Σ_i |p_(i) − q_(i)|.
+
+    Args:
+        temperature: T of the sorted probabilities, above 0.
+        weight: λ of their distance.
+
+    References:
+        Boizard, El Haddad, Hudelot, Colombo: Towards Cross-Tokenizer Distillation: the Universal Logit Distillation
+        Loss for LLMs, 2024, https://arxiv.org/abs/2402.12030.
+    """
+    return Objective({"labels": (1.0, HardLabelTerm()), "soft": (weight, UniversalLogitTerm(temperature))})
+
+
+def hungarian_matching(
+    temperature: float | Schedule = 1.0, labels: float = 1.0, classes: float = 1.0, boxes: float = 1.0
+) -> Objective:
+    """A detector's labels, and its teacher's classes and boxes: the first of the three parts of DETRDistill.
+
+        L = labels · L_labels + classes · Σ T² · KL(teacher_T ‖ student_T) + boxes · Σ w · (5 · L1 + 2 · (1 − GIoU))
+
+    Both sums run over the pairs of boxes of an image, as [`heads.query_matching`] pairs them, and are averaged over
+    images; w is the teacher's score of a box. The features and the teacher's queries, which the paper learns from as
+    well, are left out.
+
+    Args:
+        temperature: T of the classes, above 0.
+        labels, classes, boxes: the weights; 0 leaves a term out.
+
+    References:
+        Chang et al.: DETRDistill: A Universal Knowledge Distillation Framework for DETR-families, 2023,
+        https://arxiv.org/abs/2211.10156, section on Hungarian-matching logits distillation.
+    """
+    return Objective(
+        {
+            "labels": (labels, HardLabelTerm()),
+            "soft": (classes, SoftTargetTerm(temperature)),
+            "boxes": (boxes, BoxTerm()),
+        }
+    )
+
+
+def patient_kd(
+    temperature: float | Schedule = 5.0, alpha: float = 0.5, beta: float = 0.1, layer_map: LayerMap = "skip"
+) -> Objective:
+    """Soft and hard targets, and the [CLS] states on the way: L = α · L_labels + (1 − α) · L_soft + β · L_patient.
+
+        L_patient = mean over layers of ‖h_student / ‖h_student‖ − h_teacher / ‖h_teacher‖‖²,  h of the first token
+
+    Args:
+        temperature: T of the soft targets, above 0.
+        alpha: weight of the labels. The paper's α is 1 − `alpha`.
+        beta: weight of the states. The paper's 10 to 1000 go with a mean over the D features: divide them by D.
+        layer_map: `"skip"` for PKD-Skip, `"top"` for PKD-Last.
+
+    References:
+        Sun, Cheng, Gan, Liu: Patient Knowledge Distillation for BERT Model Compression, 2019,
+        https://arxiv.org/abs/1908.09355, equations 7 and 8.
+    """
+    states = HiddenStateTerm(layer_map, normalized_squared_distance, pooled="first")
+    return Objective(
+        {
+            "labels": (alpha, HardLabelTerm()),
+            "soft": (1 - alpha, SoftTargetTerm(temperature)),
+            "patient": (beta, states),
+        }
+    )
+
+
+def distilbert(temperature: float | Schedule = 2.0) -> Objective:
+    """Soft and hard targets, and the direction of last hidden states: L = 5 · L_ce + 2 · L_mlm + L_cos.
+
+    Args:
+        temperature: T of the soft targets, above 0.
+
+    References:
+        Sanh, Debut, Chaumond, Wolf: DistilBERT, a distilled version of BERT, 2019, https://arxiv.org/abs/1910.01108,
+        section 3; the weights are those of the authors' code.
+    """
+    return Objective(
+        {
+            "soft": (5.0, SoftTargetTerm(temperature)),
+            "labels": (2.0, HardLabelTerm()),
+            "cosine": (1.0, HiddenStateTerm("last", cosine_distance)),
+        }
+    )
+
+
+def tinybert(stage: Literal["layers", "prediction"], layer_map: LayerMap = "uniform") -> Objective:
+    """The layers first, then the predictions: L = L_embd + L_hidn + L_attn, in a second training L = L_pred.
+
+    Args:
+        stage: `"layers"` or `"prediction"`.
+        layer_map: which layers are compared in the first one.
+
+    Raises:
+        ConfigurationError: for another stage.
+
+    References:
+        Jiao et al.: TinyBERT: Distilling BERT for Natural Language Understanding, 2020,
+        https://arxiv.org/abs/1909.10351, equations 7 to 11.
+    """
+    if stage not in ("layers", "prediction"):
+        raise ConfigurationError(f"stage must be 'layers' or 'prediction', got {stage!r}.")
+    if stage == "prediction":
+        return Objective({"soft": (1.0, SoftTargetTerm(temperature=1.0))})
+    return Objective(
+        {
+            "embeddings": (1.0, HiddenStateTerm([(0, 0)])),
+            "hidden": (1.0, HiddenStateTerm(layer_map)),
+            "attention": (1.0, AttentionScoreTerm(layer_map)),
+        }
+    )
+
+
+def minilm() -> Objective:
+    """The attention and the relations of values in the last layers: L = L_attention + L_values.
+
+    References:
+        Wang et al.: MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained
+        Transformers, 2020, https://arxiv.org/abs/2002.10957, equations 3 to 6.
+    """
+    return Objective({name: (1.0, RelationTerm(relations=(name,))) for name in ("attention", "values")})
+
+
+def minilmv2(num_relation_heads: int = 48, teacher_layer: int = -1) -> Objective:
+    """The relations of queries, of keys and of values in one layer: L = ⅓ (L_queries + L_keys + L_values).
+
+    Args:
+        num_relation_heads: into how many heads all are split. It divides the widths of both models.
+        teacher_layer: the layer that the student's last one learns from. The paper takes the last one of a teacher of
+            12 layers, and of 24 the 21st (BERT) or the 19th (RoBERTa).
+
+    References:
+        Wang et al.: MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained
+        Transformers, 2021, https://arxiv.org/abs/2012.15828, equations 5 to 8.
+    """
+    term = RelationTerm([(-1, teacher_layer)], num_relation_heads=num_relation_heads)
+    return Objective({"relations": (1.0, term)})
+
+
+def rkd(
+    labels: float = 1.0,
+    distance: float = 25.0,
+    angle: float = 50.0,
+    pooled: Literal["first", "last", "mean"] = "mean",
+) -> Objective:
+    """How rows lie to each other: L = labels · L_labels + distance · L_RKD-D + angle · L_RKD-A.
+
+    Args:
+        labels: weight of the labels.
+        distance: weight of the relative distances of pairs of rows.
+        angle: weight of the angles of triplets of rows; B³ of them in a micro-batch of B rows.
+        pooled: how the last hidden states become one vector a row.
+
+    References:
+        Park, Kim, Lu, Cho: Relational Knowledge Distillation, 2019, https://arxiv.org/abs/1904.05068, section 3.2.
+    """
+    return Objective(
+        {
+            "labels": (labels, HardLabelTerm()),
+            "distance": (distance, RowRelationTerm(distance=rkd_distance, pooled=pooled)),
+            "angle": (angle, RowRelationTerm(distance=rkd_angle, pooled=pooled)),
+        }
+    )
+
+
+def distil_whisper(temperature: float | Schedule = 2.0) -> Objective:
+    """Soft and hard targets of a decoder: L = 0.8 · L_labels + L_soft. The labels are the teacher's transcripts.
+
+    The student has the whole encoder, frozen, which [`share_encoder`] gives it.
+
+    Args:
+        temperature: T of the soft targets, above 0.
+
+    References:
+        Gandhi, von Platen, Rush: Distil-Whisper: Robust Knowledge Distillation via Large-Scale Pseudo Labelling, 2023,
+        https://arxiv.org/abs/2311.00430, section 3; temperature and weights are those of the authors' code.
+    """
+    return Objective({"labels": (0.8, HardLabelTerm()), "soft": (1.0, SoftTargetTerm(temperature))})

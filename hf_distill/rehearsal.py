@@ -1,6 +1,6 @@
 """One rehearsed step: how much each term pulls, whether the teacher knows anything, whether it all fits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,14 @@ from transformers.utils import logging
 
 from hf_distill import preflight
 from hf_distill.errors import ConfigurationError
-from hf_distill.heads.base import real_tokens
+from hf_distill.heads import ObjectDetectionHead
+from hf_distill.heads.base import IGNORED_LABEL, at_least_float32, real_tokens
 from hf_distill.position_tables import has_position_table, max_positions
 from hf_distill.teacher_scores import TeacherScore, teacher_score
 from hf_distill.teachers import online_teachers
 from hf_distill.terms import HardLabelTerm
-from hf_distill.trial_batches import collated, leaving_no_trace, sampled_rows
-from hf_distill.types import TEACHER_PREFIX, Batch, Requirements
+from hf_distill.trial_batches import collated, gradient, leaving_no_trace, norm, sampled_rows
+from hf_distill.types import TEACHER_PREFIX, Batch, Positions, Requirements, Signals, Unit
 
 
 logger = logging.get_logger(__name__)
@@ -25,6 +26,9 @@ logger = logging.get_logger(__name__)
 NUM_TEACHER_ROWS = 64
 LARGEST_RATIO = 100.0
 """Between the weighted gradients of two terms; beyond it, one of them has no say."""
+
+LARGEST_DEVIATION = 0.02
+"""Of the student's own loss from the cross-entropy, in shares of it: what bfloat16 and the like may make."""
 
 INPUT_SIZES = ("image_size", "num_mel_bins")
 """What configurations call the size of an image and of a spectrogram."""
@@ -75,7 +79,8 @@ class PreflightReport:
 
     terms: Mapping[str, TermSize]
     teacher: TeacherScore | None
-    """None without a teacher, without labels, or with a head that we do not know."""
+    """None without a teacher, without labels, with a head that we do not know, or where student and teacher have
+    different vocabularies."""
     longest_row: int | None
     """The largest number of real tokens of a row in the samples."""
     memory: Memory | None
@@ -105,20 +110,20 @@ def preflight_report(trainer: Any) -> PreflightReport:
     rows of the evaluation data (of the training data, if there is none). Dropout is off. It is printed on the main
     process; what may be unwise is logged as a warning.
 
-    Where weights are sharded (FSDP, DeepSpeed, tensor, context or sequence parallelism), or the rows of a stream
-    cannot be read twice, nothing is measured, and the only warning says so.
+    Where weights are sharded (FSDP, DeepSpeed, tensor, context or sequence parallelism), a detector is trained by
+    several processes, or the rows of a stream cannot be read twice, nothing is measured, and the only warning says so.
 
     Raises:
         MissingInputError, ConfigurationError: if the batch lacks what the objective reads, or a row is longer than
             the table of positions of student or teacher.
     """
-    reason = _obstacle(trainer)
+    reason = obstacle(trainer)
     rows = [] if reason else sampled_rows(trainer.train_dataset, trainer._train_batch_size)
     if not rows:
         reason = reason or "the training data is missing, or is a stream that cannot be copied"
         report = PreflightReport({}, None, None, None, (f"The rehearsal is skipped: {reason}.",))
     else:
-        with leaving_no_trace(trainer.model), trainer.compute_loss_context_manager():
+        with trainer.reading_features(), leaving_no_trace(trainer.model), trainer.compute_loss_context_manager():
             report = _rehearsed(trainer, rows)
     for warning in report.warnings:
         logger.warning(warning)
@@ -143,8 +148,13 @@ def _rehearsed(trainer: Any, rows: list[Any]) -> PreflightReport:
     for_teacher = max(_longest_row(each, f"{TEACHER_PREFIX}input_ids") for each in batches) or longest
     models = _models(trainer)
     warnings = check_lengths({who: longest if who == "student" else for_teacher for who in models}, models)
-    warnings += _warnings_of_inputs(batch, models)
-    terms, logits_bytes = _term_sizes(trainer, batch)
+    is_compared = trainer.head.is_language_model or None not in trainer._tokenizers
+    names = INPUT_SIZES if is_compared else (*INPUT_SIZES, "vocab_size")
+    warnings += _warnings_of_inputs(batch, models, names)
+    student, teacher, where, _ = trainer._compare(trainer.model, batch, trainer.distillation_objective.requires)
+    if trainer.compute_loss_func is None and trainer.label_smoother is None:
+        warnings += check_own_loss(student, where)
+    terms, logits_bytes = _term_sizes(trainer, student, teacher, where)
     warnings += _warnings_of_sizes(terms)
     score = teacher_score(trainer.head, _teacher_answers(trainer, evaluation_batches))
     if score is not None and not score.is_above_chance:
@@ -186,8 +196,32 @@ def check_lengths(longest: Mapping[str, int], models: Mapping[str, nn.Module]) -
     return warnings
 
 
-def _warnings_of_inputs(batch: Batch, models: Mapping[str, nn.Module]) -> list[str]:
-    """Where both are given the same inputs, and their configurations expect other ones."""
+def check_own_loss(student: Signals, where: Positions) -> list[str]:
+    """The student's own loss is the mean cross-entropy over the labels that are counted, where labels name classes.
+
+    Returns:
+        A warning with both values if it is not, so that its mean times their number is not its sum.
+    """
+    if student.label_loss is None or where.targets is None or not student.is_distribution:
+        return []
+    counted = where.mask & (where.targets != IGNORED_LABEL)
+    number = int(where.counts[Unit.LABEL])
+    if number == 0 or int(counted.sum()) != number:
+        return []
+    scores = at_least_float32(student.logits[counted])
+    expected = torch.nn.functional.cross_entropy(scores, where.targets[counted]).item()
+    own = student.label_loss.item() / number
+    if abs(own - expected) <= LARGEST_DEVIATION * max(1.0, abs(expected)):
+        return []
+    return [
+        f"The student's own loss on a batch is {own:.4g}, and the mean cross-entropy over the {number} labels that "
+        f"are counted is {expected:.4g}. If its loss weighs classes or adds something, it is counted by these labels "
+        "all the same; if it averages over other labels, pass a `head=` that counts those."
+    ]
+
+
+def _warnings_of_inputs(batch: Batch, models: Mapping[str, nn.Module], names: Sequence[str]) -> list[str]:
+    """Where both are given the same inputs, and their configurations expect other ones, by fields of these names."""
     if any(name.startswith(TEACHER_PREFIX) for name in batch):
         return []
     expected = {who: getattr(unwrap_peft_model(model), "config", None) for who, model in models.items()}
@@ -195,7 +229,7 @@ def _warnings_of_inputs(batch: Batch, models: Mapping[str, nn.Module]) -> list[s
     differing = [
         (who, name, *sizes)
         for who, config in expected.items()
-        for name in INPUT_SIZES
+        for name in names
         if None not in (sizes := [getattr(each, name, None) for each in (student, config)]) and sizes[0] != sizes[1]
     ]
     return [
@@ -205,12 +239,14 @@ def _warnings_of_inputs(batch: Batch, models: Mapping[str, nn.Module]) -> list[s
     ]
 
 
-def _obstacle(trainer: Any) -> str | None:
+def obstacle(trainer: Any) -> str | None:
     """Why nothing can be measured on one process alone."""
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         return "weights and gradients are sharded (FSDP or DeepSpeed)"
     if trainer.get_tp_size() * trainer.get_cp_size() * trainer.get_sp_size() > 1:
         return "the model or its sequences are split over processes"
+    if trainer.accelerator.num_processes > 1 and isinstance(trainer.head, ObjectDetectionHead):
+        return "a detector's own loss waits for the other processes"
     return None
 
 
@@ -222,10 +258,11 @@ def _models(trainer: Any) -> dict[str, nn.Module]:
     return {"student": trainer.model, **dict(zip(names, teachers, strict=True))}
 
 
-def _term_sizes(trainer: Any, batch: Batch) -> tuple[dict[str, TermSize], int]:
-    """Every term on this batch, and the bytes of the class scores."""
+def _term_sizes(
+    trainer: Any, student: Signals, teacher: Signals | None, where: Positions
+) -> tuple[dict[str, TermSize], int]:
+    """Every term on one batch, and the bytes of the class scores."""
     objective = trainer.distillation_objective
-    student, teacher, where, _ = trainer._compare(trainer.model, batch, objective.requires)
     losses = objective(student, teacher, where, 0.0)
     start, end = objective.weights(0.0), objective.weights(1.0)
     parameters = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
@@ -236,12 +273,12 @@ def _term_sizes(trainer: Any, batch: Batch) -> tuple[dict[str, TermSize], int]:
     cosines: dict[str, float] = {}
     of_labels: list[Tensor] = []
     for name in order:
-        gradient = _gradient(means[name], parameters)
-        norms[name] = _dot(gradient, gradient) ** 0.5
+        own = gradient(means[name], parameters)
+        norms[name] = norm(own)
         if name == label_term:
-            of_labels = gradient
+            of_labels = own
         elif of_labels and norms[name] * norms[order[0]] > 0:
-            cosines[name] = _dot(gradient, of_labels) / (norms[name] * norms[order[0]])
+            cosines[name] = _dot(own, of_labels) / (norms[name] * norms[order[0]])
     weights = {name: max(start[name], end[name]) for name in losses}
     pulls = {name: weights[name] * norms[name] for name in losses}
     reference = pulls[label_term] if label_term is not None else max(pulls.values())
@@ -259,12 +296,6 @@ def _term_sizes(trainer: Any, batch: Batch) -> tuple[dict[str, TermSize], int]:
     }
     scores = [student.logits] + ([teacher.logits] if teacher is not None else [])
     return sizes, sum(tensor.numel() * tensor.element_size() for tensor in scores)
-
-
-def _gradient(loss: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
-    if not loss.requires_grad:
-        return [torch.zeros_like(parameter) for parameter in parameters]
-    return list(torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True, materialize_grads=True))
 
 
 def _dot(ours: list[Tensor], theirs: list[Tensor]) -> float:
@@ -289,7 +320,7 @@ def _warnings_of_sizes(terms: Mapping[str, TermSize]) -> list[str]:
 
 def _teacher_answers(trainer: Any, batches: list[dict[str, Any]]) -> list[tuple[Batch, Any, Any]]:
     """Each batch with what the teacher says about it, aligned with the student's classes, and where it counts."""
-    if trainer.teacher is None:
+    if trainer.teacher is None or not trainer._alignment.same_classes:
         return []
     answers: list[tuple[Batch, Any, Any]] = []
     with torch.no_grad():

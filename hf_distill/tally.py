@@ -1,12 +1,13 @@
 """Exact means over a whole evaluation set: sums over counts, not means of batch means."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from hf_distill.types import TermLoss
+from hf_distill.types import Batch, TermLoss
 
 
 class Tally:
@@ -28,3 +29,19 @@ class Tally:
             return {}
         sums = accelerator.reduce(torch.stack(list(self._sums.values())), "sum")
         return dict(zip(self._sums, (sums[:, 0] / sums[:, 1]).tolist(), strict=True))
+
+
+def num_rows(batch: Batch) -> int:
+    """How many rows the batch has, by its first tensor: a detector's labels are nested in lists and dictionaries."""
+    return next(len(value) for value in batch.values() if isinstance(value, Tensor) and value.ndim)
+
+
+def first_rows(batch: Batch, count: int) -> dict[str, Any]:
+    """The batch without what comes after its first `count` rows."""
+    size = num_rows(batch)
+
+    def cut(value: Any) -> Any:
+        has_rows = isinstance(value, list) or (isinstance(value, Tensor) and value.ndim > 0)
+        return value[:count] if has_rows and len(value) == size else value
+
+    return {name: cut(value) for name, value in batch.items()}

@@ -11,8 +11,10 @@ from transformers import PreTrainedTokenizerBase
 from transformers.image_utils import is_pil_image
 
 from hf_distill.errors import ConfigurationError, MissingInputError
+from hf_distill.heads.base import real_tokens
+from hf_distill.heads.character_spans import corresponding_positions, num_characters_read
 from hf_distill.raw_columns import IMAGE, TEXT, modalities, recording
-from hf_distill.types import TEACHER_PREFIX
+from hf_distill.types import TEACHER_POSITIONS, TEACHER_PREFIX, Batch
 
 
 class TeacherInputs:
@@ -78,6 +80,47 @@ class TeacherInputs:
         )
 
 
+class TeacherPositions:
+    """Finds out which of the teacher's positions has read the text that a position of the student has read.
+
+    Args:
+        tokenizers: the student's and the teacher's, fast ones.
+        columns: the raw columns, by modality; from [`raw_columns`].
+
+    Raises:
+        ConfigurationError: if they do not hold one text.
+    """
+
+    def __init__(
+        self,
+        tokenizers: tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase],
+        columns: Mapping[str, tuple[str, ...]],
+    ) -> None:
+        texts = columns.get(TEXT.name, ())
+        if len(texts) != 1:
+            raise ConfigurationError(
+                "tokens of student and teacher are matched by the characters of one text, and the raw columns of text "
+                f"are {list(texts)}. Keep one column that holds the whole text of a row, name it if need be "
+                f"(`teacher_columns=`), and leave out columns of tokens for the teacher (`{TEACHER_PREFIX}input_ids`)."
+            )
+        self.tokenizers = dict(zip(("", TEACHER_PREFIX), tokenizers, strict=True))
+        (self.column,) = texts
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]], batch: Batch) -> dict[str, Any]:
+        """The entry for a batch of these rows.
+
+        Raises:
+            ConfigurationError: if the tokens of a row are not those of its text.
+        """
+        texts = [_value(row, self.column) for row in rows]
+        reads = []
+        for prefix, tokenizer in self.tokenizers.items():
+            ids, mask = batch[f"{prefix}input_ids"], batch.get(f"{prefix}attention_mask")
+            is_real = real_tokens({"input_ids": ids, "attention_mask": mask})
+            reads.append(num_characters_read(tokenizer, texts, ids.numpy(), is_real.numpy()))
+        return {TEACHER_POSITIONS: torch.from_numpy(corresponding_positions(*reads))}
+
+
 class DataCollatorWithTeacherInputs:
     """A collator, and beside what it returns the teacher's inputs.
 
@@ -88,13 +131,19 @@ class DataCollatorWithTeacherInputs:
         collator: the student's.
         teacher_inputs: makes those of the teacher.
         hidden_columns: what the student's collator does not get to see.
+        teacher_positions: matches the tokens of both, where outputs lie on them.
     """
 
     def __init__(
-        self, collator: Callable[[Any], Any], teacher_inputs: TeacherInputs, hidden_columns: Iterable[str]
+        self,
+        collator: Callable[[Any], Any],
+        teacher_inputs: TeacherInputs,
+        hidden_columns: Iterable[str],
+        teacher_positions: TeacherPositions | None = None,
     ) -> None:
         self.collator = collator
         self.teacher_inputs = teacher_inputs
+        self.teacher_positions = teacher_positions
         self.hidden_columns = frozenset(hidden_columns)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -103,10 +152,11 @@ class DataCollatorWithTeacherInputs:
         hidden = self.hidden_columns | set(ready)
         batch = self.collator([{name: row[name] for name in row if name not in hidden} for row in rows])
         if ready:
-            return {**batch, **self._padded(rows, ready)}
-        made = self.teacher_inputs(rows)
-        shared = self._shared(batch, made)
-        return {**batch, **shared, **made}
+            batch = {**batch, **self._padded(rows, ready)}
+        else:
+            made = self.teacher_inputs(rows)
+            batch = {**batch, **self._shared(batch, made), **made}
+        return batch if self.teacher_positions is None else {**batch, **self.teacher_positions(rows, batch)}
 
     def _padded(self, rows: Sequence[Mapping[str, Any]], names: list[str]) -> dict[str, Any]:
         named = [{name.removeprefix(TEACHER_PREFIX): row[name] for name in names} for row in rows]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hf_distill.heads import Head, QuestionAnsweringHead, RegressionHead
+from hf_distill.heads import CTCHead, DualEncoderHead, Head, QuestionAnsweringHead, RegressionHead
 from hf_distill.heads.base import IGNORED_LABEL, real_tokens
 from hf_distill.heads.classification import MultiLabelHead
 from hf_distill.heads.language_models import CausalLMHead
@@ -29,7 +29,8 @@ class TeacherScore:
     """accuracy, perplexity, or squared error."""
     value: float
     chance: float
-    """accuracy: what the same answers get where they are independent of the labels (question answering: 1 / length).
+    """accuracy: what the same answers get where they are independent of the labels (question answering: 1 / length;
+    images and texts: 1 / pairs of the batch).
     Perplexity: the number of tokens in the vocabulary. Squared error: the variance of the labels."""
     is_above_chance: bool
     """False only where that is clear: 30 answers or more, and accuracies by a one-sided binomial test at 5 %."""
@@ -51,6 +52,10 @@ def teacher_score(head: Head, answers: Sequence[tuple[Batch, Signals, Positions]
         return TeacherScore("squared error", error, variance, error < variance or rows < MIN_ANSWERS, rows)
     if isinstance(head, QuestionAnsweringHead):
         return _answer_starts(answers, rows)
+    if isinstance(head, DualEncoderHead):
+        return _retrieval(head, answers, rows)
+    if isinstance(head, CTCHead):
+        return None  # it has more frames than labels, and a transcript is right or wrong as a whole
     if not isinstance(head, MultiLabelHead) and not all(_fit(batch, where) for batch, _, where in answers):
         return None
     if head.is_language_model:
@@ -106,6 +111,19 @@ def _answer_starts(answers: Sequence[tuple[Batch, Signals, Positions]], rows: in
     right = sum(int((guess == truth).sum()) for guess, truth in starts)
     chance = sum((1 / real_tokens(batch).sum(1)).sum().item() for batch, _, _ in answers) / rows
     return _tested_accuracy(right, rows, chance, rows)
+
+
+def _retrieval(
+    head: DualEncoderHead, answers: Sequence[tuple[Batch, Signals, Positions]], rows: int
+) -> TeacherScore | None:
+    """How often the text of an image is its own, among those of its batch."""
+    logits = [teacher.logits for _, teacher, where in answers if where.mask.shape[-1] > 1]
+    scores = [each[..., 0] if head.activation == "sigmoid" else each[0] for each in logits]
+    if not scores:
+        return None
+    right = sum(int((each.argmax(-1) == torch.arange(len(each), device=each.device)).sum()) for each in scores)
+    number = sum(len(each) for each in scores)
+    return _tested_accuracy(right, number, len(scores) / number, rows)
 
 
 def _tested_accuracy(right: int, number: int, chance: float, rows: int) -> TeacherScore:

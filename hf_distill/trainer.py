@@ -1,11 +1,13 @@
 """`Trainer`, with a teacher."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, TrainingArguments
@@ -14,19 +16,20 @@ from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
 from hf_distill import preflight, rehearsal
+from hf_distill.balance import balancing_scales
 from hf_distill.errors import ConfigurationError, MissingTeacherError
-from hf_distill.evaluation import ExactEvaluation
+from hf_distill.feature_reading import outputs_and_features
+from hf_distill.feature_training import FeatureTraining
 from hf_distill.heads import CausalLMHead, Head, head_of
-from hf_distill.heads.alignment import Alignment
 from hf_distill.objective import Objective
 from hf_distill.position_tables import max_positions
 from hf_distill.raw_columns import raw_columns
 from hf_distill.recipes import hinton
-from hf_distill.teacher_inputs import DataCollatorWithTeacherInputs, TeacherInputs
+from hf_distill.teacher_inputs import DataCollatorWithTeacherInputs, TeacherInputs, TeacherPositions
 from hf_distill.teachers import EnsembleTeacher, Teacher, as_teacher, online_teachers
 from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.trial_batches import sampled_rows
-from hf_distill.types import TEACHER_PREFIX, Batch, Positions, Requirements, Signals, Unit
+from hf_distill.types import TEACHER_POSITIONS, TEACHER_PREFIX, Batch, Positions, Requirements, Signals, Unit
 
 
 logger = logging.get_logger(__name__)
@@ -38,7 +41,7 @@ NUM_COLUMN_ROWS = 8
 """Rows that are looked at to find the raw columns of the teacher."""
 
 
-class DistillationTrainer(ExactEvaluation):
+class DistillationTrainer(FeatureTraining):
     """`transformers.Trainer` whose student imitates a teacher.
 
         L = Σ over terms of weight · (sum of the term) / (number of its units)
@@ -103,6 +106,8 @@ class DistillationTrainer(ExactEvaluation):
         self.teacher_processing_class = teacher_processing_class
         self._named_columns = (teacher_columns,) if isinstance(teacher_columns, str) else teacher_columns
         self._teacher_inputs: TeacherInputs | None = None
+        self._teacher_positions: TeacherPositions | None = None
+        self._tokenizers: Any = None
         self._bind()
         preflight.check_datasets(_named_datasets(self.train_dataset, self.eval_dataset))
         self._find_teacher_inputs(self.train_dataset if self.train_dataset is not None else self.eval_dataset)
@@ -110,43 +115,45 @@ class DistillationTrainer(ExactEvaluation):
             self.teacher.prepare(self.accelerator)
 
     def _bind(self) -> None:
-        """Fit objective, student and teacher together: at first, and again when `model_init` has made a student."""
+        """Fit objective, student and teacher together: at first, and again when a search has changed any of them."""
         self.head = self._given_head or head_of(self.model)
-        self.distillation_objective = self._given_objective or hinton(self.args.temperature, self.args.alpha)
+        objective = self._given_objective or hinton(self.args.temperature, self.args.alpha)
         self._signature_columns = None
         self._batch_checked = False
-        terms = [weighted.term for weighted in self.distillation_objective.terms.values()]
+        terms = [weighted.term for weighted in objective.terms.values()]
         self._unit_of_term = torch.tensor([list(Unit).index(term.unit) for term in terms], device=self.args.device)
         self._log_window = torch.zeros(len(terms), device=self.args.device)
         self._sent_weights: tuple[tuple[tuple[float, ...], torch.dtype], Tensor] | None = None
-        if self.teacher is None and (self.distillation_objective.requires.teacher or self.args.report_agreement):
+        if self.teacher is None and (objective.requires.teacher or self.args.report_agreement):
             raise MissingTeacherError(
-                f"the objective reads a teacher ({', '.join(self.distillation_objective.terms)}), and there is none. "
+                f"the objective reads a teacher ({', '.join(objective.terms)}), and there is none. "
                 "Pass a model, an id or a path as `teacher=`, or train on the labels alone with `alpha=1`."
             )
-        if self.distillation_objective.requires.labels and self.compute_loss_func is None:
+        preflight.check_same_tokens(objective, self.teacher_processing_class)
+        if objective.requires.labels and self.compute_loss_func is None:
             preflight.check_own_loss(self.model, self.head)
-        preflight.check_separate_inputs(self.head, self.teacher, self.teacher_processing_class, self._named_columns)
         if self.teacher is not None:
             self.teacher.meet(self.model, self.head)
+        preflight.check_composite(self.head, self.teacher)
         online = online_teachers(self.teacher)
-        self._tokenizers = preflight.tokenizers(
-            self.processing_class, online, self.head, self.teacher_processing_class
+        if self._tokenizers is None:
+            self._tokenizers = preflight.tokenizers(
+                self.processing_class, online, self.head, self.teacher_processing_class
+            )
+        preflight.check_separate_inputs(
+            self.head, self.teacher, self.teacher_processing_class, self._named_columns, self._tokenizers
         )
         self._shares_encoder = online == [self.teacher] and preflight.share_frozen_encoder(self.model, online[0].model)
         for teacher in online:
             teacher_head = None if self._given_head else head_of(teacher.model)
             preflight.check_models(self.model, teacher.model, self.head, teacher_head)
         self._align()
+        preflight.check_terms(self._alignment, objective, self.args.report_agreement)
+        self.distillation_objective = self._bound(objective, self._shares_encoder)
 
     def _align(self) -> None:
-        """Let every model that teaches answer on the student's classes."""
-        online = online_teachers(self.teacher)
-        models = [teacher.model for teacher in online]
-        alignments = preflight.alignments(self.model, models, self.head, *self._tokenizers)
-        for teacher, alignment in zip(online, alignments, strict=True):
-            teacher.alignment = alignment
-        self._alignment = alignments[0] if alignments else Alignment()
+        reads_apart = self.teacher_processing_class is not None
+        self._alignment = preflight.align(self.model, self.teacher, self.head, self._tokenizers, reads_apart)
 
     # ---- The loss ---------------------------------------------------------------------------------------------------
 
@@ -218,13 +225,14 @@ class DistillationTrainer(ExactEvaluation):
         labels = self.head.labels(batch)
         replaces_loss = self.compute_loss_func is not None or (self.label_smoother is not None and "labels" in labels)
         targets = labels.pop("labels", None) if replaces_loss else None
-        outputs = model(**inputs, **labels) if requires.labels else model(**inputs)
-        student = self.head.signals(outputs, batch)
+        inputs |= labels if requires.labels else {}
+        outputs, features = outputs_and_features(self.model, model, inputs, where.tokens)
+        student = replace(self.head.signals(outputs, batch), features=features)
         if requires.labels and replaces_loss:
             total = self._replaced_label_loss(outputs, targets, where, num_items_in_batch)
-            student = Signals(student.logits, total, student.is_distribution)
+            student = replace(student, label_loss=total)
         if teacher is not None:
-            student = self._alignment.of_student(student)
+            student, teacher = self._alignment(student, teacher)
         return student, teacher, where, outputs
 
     def _replaced_label_loss(
@@ -304,7 +312,7 @@ class DistillationTrainer(ExactEvaluation):
             teacher: frozenset[str] = self.teacher.input_names if self.teacher is not None else frozenset()
             own = {f"{TEACHER_PREFIX}{name}" for name in teacher}
             raw = self._teacher_inputs.raw_columns if self._teacher_inputs is not None else frozenset()
-            self._teacher_columns = (teacher | own | raw) - set(self._signature_columns)
+            self._teacher_columns = (teacher | own | raw | {TEACHER_POSITIONS}) - set(self._signature_columns)
             self._signature_columns += sorted(self._teacher_columns)
 
     def _find_teacher_inputs(self, dataset: Any) -> None:
@@ -321,6 +329,8 @@ class DistillationTrainer(ExactEvaluation):
         self._teacher_inputs = TeacherInputs(
             self.teacher_processing_class, teacher.input_names, columns, max_length=limit
         )
+        if isinstance(self.head, CausalLMHead):
+            self._teacher_positions = TeacherPositions(self._tokenizers[:2], columns)
         self._signature_columns = None
 
     def collator_for(self, collator: Any, is_training: bool) -> Any:
@@ -333,7 +343,7 @@ class DistillationTrainer(ExactEvaluation):
         if self._teacher_inputs is None:
             return collator
         hidden = self._teacher_inputs.raw_columns if self.args.remove_unused_columns else frozenset()
-        return DataCollatorWithTeacherInputs(collator, self._teacher_inputs, hidden)
+        return DataCollatorWithTeacherInputs(collator, self._teacher_inputs, hidden, self._teacher_positions)
 
     def _get_dataloader(
         self,
@@ -355,6 +365,7 @@ class DistillationTrainer(ExactEvaluation):
     def _hp_search_setup(self, trial: Any) -> None:
         super()._hp_search_setup(trial)
         _check_arguments(self.args, self._given_objective)
+        self._bind()
 
     # ---- Logs, and their continuation after a resume ----------------------------------------------------------------
 
@@ -384,18 +395,29 @@ class DistillationTrainer(ExactEvaluation):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         window = self.accelerator.reduce(torch.cat((self._log_window, self._tr_loss[None])), "mean")
-        unlogged = {"since_step": self._globalstep_last_logged, "sums": window.tolist()}
+        scales = {name: weighted.scale for name, weighted in self.distillation_objective.terms.items()}
+        unlogged = {"since_step": self._globalstep_last_logged, "sums": window.tolist(), "scales": scales}
         self.state.stateful_callbacks[LOG_WINDOW] = {"args": {}, "attributes": unlogged}
         super()._save_checkpoint(model, trial)
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        if self.model_init is not None:  # it has just made another student, of a trial's arguments in a search
-            self._bind()
-        if self.args.preflight and self.state.global_step == 0 and self.is_world_process_zero():
-            rehearsal.preflight_report(self)
+        is_first_run = self.state.global_step == 0
         self._log_window.zero_()
         self._unlogged = None
-        return super()._init_training_state(*args, **kwargs)
+        start = super()._init_training_state(*args, **kwargs)
+        if self.distillation_objective.is_balanced:
+            self._balance()
+        if self.args.preflight and is_first_run and self.is_world_process_zero():
+            rehearsal.preflight_report(self)
+        return start
+
+    def _balance(self) -> None:
+        """Scale the weights by gradients at the start of training, which a resumed run takes from its checkpoint."""
+        if self._unlogged is not None:
+            scales = self._unlogged["attributes"]["scales"]
+        else:
+            (scales,) = broadcast_object_list([balancing_scales(self)])  # processes may differ in the last digits
+        self.distillation_objective = self.distillation_objective.scaled(scales)
 
     def _load_callback_state(self) -> None:
         """Take our own entry out first: no callback will ask for it."""

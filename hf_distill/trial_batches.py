@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
 
@@ -69,6 +69,18 @@ def leaving_no_trace(student: nn.Module) -> Iterator[None]:
                 buffer.copy_(value)
         random.setstate(python_state)
         np.random.set_state(numpy_state)
+
+
+def gradient(loss: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
+    """Of the loss by each parameter, zeros where it does not depend on it. The graph is kept."""
+    if not loss.requires_grad:
+        return [torch.zeros_like(parameter) for parameter in parameters]
+    return list(torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True, materialize_grads=True))
+
+
+def norm(gradients: list[Tensor]) -> float:
+    """The Euclidean norm over all of them together."""
+    return float(sum(part.double().square().sum().item() for part in gradients) ** 0.5)
 
 
 def _with_own_random_state(collator: Any) -> Any:

@@ -1,11 +1,13 @@
 """The nouns of the library: a student imitates *signals* at *positions*, and a *term* sums how far off it is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
+
+from hf_distill.errors import UnsupportedModelError
 
 
 Batch = Mapping[str, Any]
@@ -13,6 +15,9 @@ Batch = Mapping[str, Any]
 
 TEACHER_PREFIX = "teacher_"
 """Where a batch holds entries that begin so, the teacher reads these, under the names that follow the prefix."""
+TEACHER_POSITIONS = f"{TEACHER_PREFIX}positions"
+"""Where a batch holds this entry, `(B, L)`, it says for each of the student's positions which one of the teacher's has
+read the same text; -1 where none has, so that nothing is compared there."""
 
 
 class Unit(str, Enum):
@@ -21,7 +26,14 @@ class Unit(str, Enum):
     LABEL = "label"
     """Labels that the student's own loss averages over."""
     POSITION = "position"
-    """Positions (rows, tokens, answer ends …) at which the outputs of student and teacher are compared."""
+    """Positions (rows, tokens, answer ends, images …) at which the outputs of student and teacher are compared."""
+    TOKEN = "token"
+    """Real tokens that a model reads, or frames of a sound that is written down. Of images and other sounds, whose
+    rows all have one length: rows."""
+    DECODER_TOKEN = "decoder token"
+    """Those that the decoder of an encoder–decoder reads."""
+    ROW = "row"
+    """Sequences, images or sounds."""
 
 
 class TermLoss(NamedTuple):
@@ -33,16 +45,78 @@ class TermLoss(NamedTuple):
     """0-d, the units summed over."""
 
 
+FeatureKind = Literal["hidden_states", "queries", "keys", "values", "attentions"]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """The name of one tensor inside a model."""
+
+    kind: FeatureKind
+    """`hidden_states` are `(B, L, H)`; `queries`, `keys` and `values` `(B, heads, L, d)`, as the projections give
+    them, before any rotation, normalisation or scaling; `attentions` `(B, heads, L, L)`, probabilities."""
+    layer: int
+    """n is the n-th block, from 1; hidden states have a layer 0 too, which is what the first block reads. The last
+    hidden state is the model's own `hidden_states[-1]`: where a final normalisation belongs to it (GPT-2, Llama, T5),
+    it is included."""
+    side: str | None = None
+    """Which stack of blocks, `"encoder"` or `"decoder"`, where a model has more than one."""
+    projection: str | None = None
+    """The learned projection that is applied to it; None for the tensor as it is."""
+
+
+@dataclass(frozen=True)
+class StackShape:
+    """How large one stack of blocks is."""
+
+    num_layers: int
+    hidden_size: int
+    num_attention_heads: int = 0
+    """0 where the blocks have several attentions, so that there is no one number."""
+    attention_width: int = 0
+    """Of all queries of a token together, which is not the hidden size in every model."""
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The stacks of blocks of one model, by their side."""
+
+    model: str
+    """The name of the model's class."""
+    stacks: Mapping[str, StackShape]
+    """A model with a single stack calls it `""`."""
+
+    def stack(self, side: str | None) -> StackShape:
+        """The stack of that side, or the only one.
+
+        Raises:
+            UnsupportedModelError: if there is no such stack, or several and no `side` to choose between them.
+        """
+        if len(self.stacks) == 1 and (side is None or "" in self.stacks):
+            return next(iter(self.stacks.values()))
+        if side is None or side not in self.stacks:
+            raise UnsupportedModelError(
+                f"{self.model} has the stacks {sorted(self.stacks)}, and side={side!r} names none of them. Pass one "
+                "of them as `side=` to the term."
+            )
+        return self.stacks[side]
+
+
 @dataclass(frozen=True)
 class Signals:
     """What one model says about one batch."""
 
     logits: Tensor
-    """`(…, C)`: one row of class scores per position of `Positions.mask`."""
+    """`(…, C)`: one row of class scores per position of `Positions.mask`, or several, over which a term sums."""
     label_loss: Tensor | None = None
     """0-d: the model's own loss, summed over the labels. None where labels were not given."""
     is_distribution: bool = True
     """Whether a softmax over the last axis of `logits` is what the model means (not so in regression)."""
+    boxes: Tensor | None = None
+    """`(…, 4)`: a detector's boxes, as centre, width and height. There is one for each row of `logits`, whose last
+    class is then "no object", or one for each C rows `(…, C, 2)`, each a yes or no to one class."""
+    features: Mapping[Feature, Tensor] = field(default_factory=dict)
+    """What the model computed on the way, as far as the objective reads it."""
     encoder_states: Tensor | None = None
     """`(B, S, H)`: what the encoder of an encoder–decoder made."""
 
@@ -52,9 +126,15 @@ class Positions:
     """Where one batch counts."""
 
     mask: Tensor
-    """Bool `(…)`: True where `Signals.logits` of student and teacher are compared."""
+    """Bool `(…)`, the leading axes of `Signals.logits`: True where student and teacher are compared."""
     counts: Mapping[Unit, Tensor]
     """How many of each unit this micro-batch has, each 0-d."""
+    tokens: Mapping[Unit, Tensor | None] = field(default_factory=dict)
+    """For `Unit.TOKEN` and `Unit.DECODER_TOKEN`, bool `(B, L)`: the tokens that are no padding. None if all are, as in
+    images and sounds."""
+    targets: Tensor | None = None
+    """Int64 `(…)`: the class of `Signals.logits` that the labels name at each position, −100 where they name none.
+    None where labels are not given, or name no class."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +145,15 @@ class Requirements:
     """The student's own loss, hence labels in the batch."""
     teacher: bool = False
     """The teacher's signals, hence a forward pass of the teacher."""
+    student_features: frozenset[Feature] = field(default=frozenset(), repr=False)
+    """What is read inside of the student."""
+    teacher_features: frozenset[Feature] = field(default=frozenset(), repr=False)
+    """What is read inside of the teacher."""
 
     def __or__(self, other: "Requirements") -> "Requirements":
-        return Requirements(labels=self.labels or other.labels, teacher=self.teacher or other.teacher)
+        return Requirements(
+            labels=self.labels or other.labels,
+            teacher=self.teacher or other.teacher,
+            student_features=self.student_features | other.student_features,
+            teacher_features=self.teacher_features | other.teacher_features,
+        )

@@ -8,10 +8,15 @@ from torch import Tensor
 from transformers import PreTrainedModel, TrainerCallback
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments
-from tests.tiny_models import PaddingCollator
+from tests.tiny_models import WITHOUT_OWN_LOSS, PaddingCollator
 
 
 TEMPERATURE, ALPHA = 3.0, 0.3
+
+
+def alpha_of(head: str) -> float:
+    """The weight of the labels, for a head that has a loss for them."""
+    return 0.0 if head in WITHOUT_OWN_LOSS else ALPHA
 
 
 class GradientRecorder(TrainerCallback):

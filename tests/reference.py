@@ -23,10 +23,10 @@ def reference_means(
             theirs = teacher(**_inputs(head, row, teacher))
         label_losses, pairs = _row(head, row, ours, theirs)
         values["labels"] += label_losses
-        distance = _squared_difference if head == "regression" else _kl
+        distance = _squared_difference if head in ("regression", "embeddings") else _kl
         values["soft"] += [distance(mine, yours, temperature) for mine, yours in pairs]
         values["agreement"] += [(mine.argmax() == yours.argmax()).double() for mine, yours in pairs]
-    return {name: sum(terms) / len(terms) for name, terms in values.items()}
+    return {name: sum(terms) / len(terms) for name, terms in values.items() if terms}
 
 
 def reference_gradients(
@@ -39,7 +39,7 @@ def reference_gradients(
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """The means, and the gradient of their weighted sum."""
     means = reference_means(student, teacher, head, rows, temperature)
-    (alpha * means["labels"] + (1 - alpha) * means["soft"]).backward()
+    (alpha * means.get("labels", 0.0) + (1 - alpha) * means["soft"]).backward()
     gradients = {name: p.grad.clone() for name, p in student.named_parameters() if p.grad is not None}
     return {name: mean.item() for name, mean in means.items()}, gradients
 
@@ -61,7 +61,11 @@ def _row(head: str, row: dict[str, Any], ours: Any, theirs: Any) -> tuple[list[T
         pairs = [(ours.start_logits[0], theirs.start_logits[0]), (ours.end_logits[0], theirs.end_logits[0])]
         answers = (row["start_positions"], row["end_positions"])
         return [_cross_entropy(logits, answer) for (logits, _), answer in zip(pairs, answers, strict=True)], pairs
+    if head == "embeddings":
+        return [], [tuple(sum(states) / len(states) for states in (a.last_hidden_state[0] for a in (ours, theirs)))]
     mine, yours = ours.logits[0], theirs.logits[0]
+    if head == "transcripts":
+        return [ctc_loss(mine, row["labels"])], list(zip(mine, yours, strict=True))
     if head == "pixels":
         places = [(y, x) for y in range(8) for x in range(8) if row["labels"][y, x] != 255]
         large, theirs_large = _enlarged(mine, 8), _enlarged(yours, 8)
@@ -95,8 +99,25 @@ def _kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return temperature**2 * sum(p_c * (torch.log(p_c) - torch.log(q_c)) for p_c, q_c in zip(p, q, strict=True))
 
 
+def ctc_loss(logits: Tensor, labels: list[int], blank: int = 0) -> Tensor:
+    """The negative logarithm of the sum over all paths, one frame a step, that read as the labels: Graves et al. 2006,
+    section 4.1."""
+    written = [blank, *(token for label in labels for token in (label, blank))]
+    probabilities = [_probabilities(frame) for frame in logits]
+    zero = torch.zeros((), dtype=logits.dtype)
+    reached = [probabilities[0][token] if place < 2 else zero for place, token in enumerate(written)]
+    for frame in probabilities[1:]:
+        before = reached
+        reached = []
+        for place, token in enumerate(written):
+            may_skip = place > 1 and token != blank and token != written[place - 2]
+            ways = before[max(place - 2 if may_skip else place - 1, 0) : place + 1]
+            reached.append(sum(ways) * frame[token])
+    return -torch.log(sum(reached[-2:]))
+
+
 def _squared_difference(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    return (student[0] - teacher[0]) ** 2
+    return sum((a - b) ** 2 for a, b in zip(student, teacher, strict=True)) / len(student)
 
 
 def _enlarged(scores: Tensor, size: int) -> list[list[Tensor]]:

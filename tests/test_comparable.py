@@ -9,7 +9,7 @@ from transformers import BertForMaskedLM
 from hf_distill.errors import ClassMismatchError, VocabularyMismatchError
 from hf_distill.heads import alignment
 from tests.gradients import GradientRecorder, relative_difference
-from tests.tiny_models import VOCAB_SIZE, bert, llama, model_for, rows_for, word_tokenizer
+from tests.tiny_models import VOCAB_SIZE, bert, listener, llama, model_for, rows_for, word_tokenizer
 from tests.tiny_trainers import loss_logs, trainer_for
 
 
@@ -234,3 +234,43 @@ def test_the_teachers_tokenizer_alone_is_taken_for_both(tmp_path, monkeypatch):
     trainer.train()
     (warning,) = set(warnings)
     assert "vocab_size 40 and the teacher 48. Only one tokenizer is at hand, with 40 tokens" in warning
+
+
+LETTERS = ["[PAD]", "[UNK]", "a", "b", "c", "d"]
+
+
+def letter_tokenizer(letters, unknown):
+    tokenizer = word_tokenizer(*letters)
+    tokenizer.unk_token = unknown
+    return tokenizer
+
+
+@pytest.mark.parametrize("is_ignored", [False, True])
+def test_a_teacher_that_writes_with_permuted_letters_gives_the_same_gradient(tmp_path, is_ignored):
+    """Its blank stands elsewhere and is called otherwise, its letters are capitals, and there are rows of padding."""
+    order = [3, 5, 0, 2, 4, 1]
+    names = {"[PAD]": "<blank>", "[UNK]": "<unk>", "a": "A", "b": "B", "c": "C", "d": "D"}
+    teacher = listener(layers=2)
+    gradients = []
+    for is_permuted in (False, True):
+        model = copy.deepcopy(teacher)
+        folder = tmp_path / str(is_permuted)
+        letters, unknown = LETTERS, "[UNK]"
+        if is_permuted:
+            weight, bias = model.lm_head.weight.data, model.lm_head.bias.data
+            padding = torch.full((2,), 9.0)
+            model.lm_head.weight.data = torch.cat((weight[order], weight[:2]))
+            model.lm_head.bias.data = torch.cat((bias[order], padding))
+            model.config.vocab_size, model.config.pad_token_id = 8, order.index(0)
+            letters, unknown = [names[LETTERS[index]] for index in order], "<unk>"
+            if is_ignored:
+                letters[:2] = letters[1::-1]
+        letter_tokenizer(letters, unknown).save_pretrained(folder)
+        model.name_or_path = str(folder)
+        processing_class = letter_tokenizer(LETTERS, "[UNK]")
+        rows = [row | {"labels": [1 + label % 5 for label in row["labels"]]} for row in rows_for("transcripts")]
+        gradients.append(
+            gradients_of(tmp_path, "transcripts", listener(), model, rows, processing_class=processing_class)
+        )
+    difference = relative_difference(gradients[1], gradients[0])
+    assert difference > 1e-2 if is_ignored else difference < 1e-12

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tests.gradients import ALPHA, TEMPERATURE
+from tests.gradients import TEMPERATURE, alpha_of
 from tests.reference import reference_means
 from tests.tiny_models import ALL_HEADS, WRITERS, PaddingCollator, model_for, rows_for
 from tests.tiny_trainers import trainer_for, unlabelled
@@ -44,17 +44,18 @@ def test_metrics_are_those_of_the_whole_set(tmp_path, task):
         row for index, row in enumerate(rows_for(task, lengths=(3, 9, 4, 7, 5, 8, 6, 4, 7, 9))) if index not in (2, 3)
     ]
     means = means_of(task, rows)
-    metrics = evaluator(tmp_path, task, report_agreement=True).evaluate(rows)
-    assert metrics["eval_loss/labels"] == pytest.approx(means["labels"], rel=1e-6)
-    assert metrics["eval_loss/soft"] == pytest.approx(means["soft"], rel=1e-6)
-    assert metrics["eval_loss"] == pytest.approx(ALPHA * means["labels"] + (1 - ALPHA) * means["soft"], rel=1e-6)
-    assert mean_of_batch_means(task, rows, "labels") != pytest.approx(means["labels"], rel=1e-4)
-    assert mean_of_batch_means(task, rows, "soft") != pytest.approx(means["soft"], rel=1e-4)
+    alpha = alpha_of(task)
+    metrics = evaluator(tmp_path, task, report_agreement=True, alpha=alpha).evaluate(rows)
+    for name in means.keys() - {"agreement"}:
+        assert metrics[f"eval_loss/{name}"] == pytest.approx(means[name], rel=1e-6)
+        assert mean_of_batch_means(task, rows, name) != pytest.approx(means[name], rel=1e-4)
+    loss = alpha * means.get("labels", 0.0) + (1 - alpha) * means["soft"]
+    assert metrics["eval_loss"] == pytest.approx(loss, rel=1e-6)
     if task in ("masked", "causal", *WRITERS):
         assert metrics["eval_perplexity"] == pytest.approx(math.exp(means["labels"]), rel=1e-6)
     else:
         assert "eval_perplexity" not in metrics
-    if task == "regression":
+    if task in ("regression", "embeddings"):
         assert "eval_agreement" not in metrics
     else:
         assert metrics["eval_agreement"] == pytest.approx(means["agreement"], abs=1e-12)

@@ -4,7 +4,14 @@ import copy
 
 import pytest
 import torch
-from transformers import BertForMaskedLM, DeiTConfig, DeiTForImageClassificationWithTeacher
+from transformers import (
+    BertForMaskedLM,
+    DeiTConfig,
+    DeiTForImageClassificationWithTeacher,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2Processor,
+)
 
 from hf_distill import Objective, preflight, recipes
 from hf_distill.errors import (
@@ -19,7 +26,7 @@ from hf_distill.errors import (
 from hf_distill.heads import CausalLMHead, QuestionAnsweringHead, SingleLabelHead, head_of
 from hf_distill.heads.alignment import Alignment
 from hf_distill.terms import HardLabelTerm
-from tests.tiny_models import BLOCK_SIZES, HEADS, bert, llama, model_for, word_tokenizer
+from tests.tiny_models import BLOCK_SIZES, HEADS, bert, listener, llama, model_for, word_tokenizer
 from tests.tiny_trainers import trainer_for
 
 
@@ -57,7 +64,7 @@ def test_a_student_without_a_loss_of_its_own(tmp_path):
     config = DeiTConfig(**BLOCK_SIZES, num_hidden_layers=1, image_size=8, patch_size=4, num_labels=3)
     student, teacher = DeiTForImageClassificationWithTeacher(config), model_for("images", 2)
     says = r"DeiTForImageClassificationWithTeacher takes no \['labels'\], so it has no loss of its own.*`alpha=0`"
-    with pytest.raises(UnsupportedModelError, match=says):
+    with pytest.raises(ConfigurationError, match=says):
         trainer_for(tmp_path, "images", student=student, teacher=teacher)
     trainer_for(tmp_path, "images", student=student, teacher=teacher, alpha=0)
     trainer_for(tmp_path, "images", student=student, teacher=teacher, compute_loss_func=torch.nn.functional.mse_loss)
@@ -136,6 +143,16 @@ def test_vocabularies_that_agree():
 
 def test_a_teacher_that_knows_more_tokens():
     preflight.check_vocabularies(word_tokenizer("?", "cat"), word_tokenizer("?", "cat", "dog"))
+
+
+def test_the_tokenizer_of_a_processor_is_the_students(tmp_path):
+    (tmp_path / "vocab.json").write_text('{"[PAD]": 0, "a": 1, "[UNK]": 2}')
+    tokenizer = Wav2Vec2CTCTokenizer(tmp_path / "vocab.json", unk_token="[UNK]", pad_token="[PAD]")
+    processor = Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), tokenizer)
+    head = head_of(listener())
+    assert preflight.tokenizers(processor, None, head, False) == (tokenizer, None)
+    assert preflight.tokenizers(tokenizer, None, head, False) == (tokenizer, None)
+    assert preflight.tokenizers(Wav2Vec2FeatureExtractor(), None, head, False) == (None, None)
 
 
 def test_empty_data_sets():

@@ -1,11 +1,35 @@
 """Published methods are the objectives that their papers say."""
 
+import math
+
 import pytest
+import torch
+from transformers import BertForMaskedLM
 
 from hf_distill import Linear, recipes
-from hf_distill.errors import ConfigurationError
-from hf_distill.terms import HardLabelTerm, SoftTargetTerm
+from hf_distill.errors import ConfigurationError, MissingInputError
+from hf_distill.functional import (
+    cosine_distance,
+    inter_class_pearson_distance,
+    non_target_class_kl,
+    normalized_squared_distance,
+    target_class_kl,
+)
+from hf_distill.terms import (
+    AttentionScoreTerm,
+    BoxTerm,
+    DecoupledTerm,
+    HardLabelTerm,
+    HiddenStateTerm,
+    IntraClassTerm,
+    RelationTerm,
+    SoftTargetTerm,
+    UniversalLogitTerm,
+)
 from hf_distill.types import Requirements
+from tests.gradients import GradientRecorder, relative_difference
+from tests.tiny_models import ALL_HEADS, PaddingCollator, bert, model_for, rows_for
+from tests.tiny_trainers import loss_logs, trainer_for
 
 
 def test_hinton():
@@ -35,3 +59,240 @@ def test_hinton_refuses_a_negative_weight(alpha):
 def test_hinton_refuses_a_temperature_of_0():
     with pytest.raises(ConfigurationError, match=r"temperature must be above 0 throughout training, got 0"):
         recipes.hinton(temperature=0)
+
+
+def test_uld():
+    """Temperature 1 and λ = 1.5 are those of the authors' code."""
+    objective = recipes.uld()
+    assert {name: weighted.term for name, weighted in objective.terms.items()} == {
+        "labels": HardLabelTerm(),
+        "soft": UniversalLogitTerm(1.0),
+    }
+    assert objective.weights(progress=0.5) == {"labels": 1.0, "soft": 1.5}
+
+
+def test_uld_with_values_that_move():
+    objective = recipes.uld(temperature=Linear(4.0, 2.0), weight=Linear(0.0, 1.0))
+    assert objective.log_values(progress=0.5) == {"temperature/soft": 3.0, "weight/soft": 0.5}
+
+
+def one_step(folder, head, objective, rows, batch_size, accumulation=1, extra_padding=0):
+    """The gradient and the log of a step over all rows, in float64, which moves nothing."""
+    recorder = GradientRecorder()
+    trainer = trainer_for(
+        folder,
+        head,
+        model_for(head, 1).double(),
+        model_for(head, 2).double(),
+        rows,
+        [recorder],
+        objective=objective,
+        data_collator=PaddingCollator(extra_padding),
+        max_steps=1,
+        learning_rate=0.0,
+        per_device_train_batch_size=batch_size,
+        gradient_accumulation_steps=accumulation,
+    )
+    trainer.train()
+    (gradients,), (log,) = recorder.steps, loss_logs(trainer)
+    return gradients, log
+
+
+def test_dkd():
+    objective = recipes.dkd(temperature=3.0, alpha=1.0, beta=2.0)
+    assert {name: weighted.term for name, weighted in objective.terms.items()} == {
+        "labels": HardLabelTerm(),
+        "target": DecoupledTerm(3.0, target_class_kl),
+        "non_target": DecoupledTerm(3.0, non_target_class_kl),
+    }
+    assert objective.weights(progress=0.5) == {"labels": 1.0, "target": 1.0, "non_target": 2.0}
+
+
+SHIFTS = {"single_label": 0, "tokens": 0, "masked": 0, "causal": 1}
+
+
+@pytest.mark.parametrize("head", SHIFTS)
+def test_dkd_is_the_papers_loss_in_loops(tmp_path, head):
+    """L = CE + α TCKD + β NCKD over the labels, one row at a time; value and gradient."""
+    rows, temperature, alpha, beta = rows_for(head), 3.0, 0.7, 2.0
+    gradients, log = one_step(
+        tmp_path, head, recipes.dkd(temperature, alpha, beta), rows, batch_size=2, accumulation=4
+    )
+    student, teacher = model_for(head, 1).double().train(), model_for(head, 2).double().eval()
+    values = {"labels": [], "target": [], "non_target": []}
+    for row in rows:
+        labels = [row["labels"]] if head == "single_label" else row["labels"][SHIFTS[head] :]
+        logits = [model(input_ids=torch.tensor([row["input_ids"]])).logits[0] for model in (student, teacher)]
+        ours, theirs = ([scores] if scores.ndim == 1 else list(scores) for scores in logits)
+        for scores, teacher_scores, label in zip(ours, theirs, labels, strict=False):
+            if label == -100:
+                continue
+            q, p = (torch.exp(z / temperature) / torch.exp(z / temperature).sum() for z in (scores, teacher_scores))
+            values["labels"].append(-torch.log(torch.exp(scores[label]) / torch.exp(scores).sum()))
+            binary = [(p[label], q[label]), (1 - p[label], 1 - q[label])]
+            values["target"].append(temperature**2 * sum(b * torch.log(b / a) for b, a in binary))
+            others = [(p[c] / (1 - p[label]), q[c] / (1 - q[label])) for c in range(len(p)) if c != label]
+            values["non_target"].append(temperature**2 * sum(b * torch.log(b / a) for b, a in others))
+    means = {name: sum(terms) / len(terms) for name, terms in values.items()}
+    (means["labels"] + alpha * means["target"] + beta * means["non_target"]).backward()
+    expected = {name: p.grad for name, p in student.named_parameters() if p.grad is not None and name in gradients}
+    assert relative_difference(gradients, expected) < 1e-6
+    for name, mean in means.items():
+        assert log[f"loss/{name}"] == pytest.approx(mean.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "head", [head for head in ALL_HEADS if head not in ("regression", "transcripts", "embeddings")]
+)
+def test_dkd_does_not_depend_on_how_a_batch_is_split(tmp_path, head):
+    whole, whole_log = one_step(tmp_path, head, recipes.dkd(), rows_for(head), batch_size=8)
+    split, split_log = one_step(tmp_path, head, recipes.dkd(), rows_for(head), batch_size=2, accumulation=4)
+    padded, _ = one_step(tmp_path, head, recipes.dkd(), rows_for(head), batch_size=8, extra_padding=5)
+    assert relative_difference(split, whole) < 1e-6
+    assert relative_difference(padded, whole) < 1e-6
+    assert whole_log["loss/target"] == pytest.approx(split_log["loss/target"], rel=1e-6)
+    assert whole_log["loss/target"] > 1e-3
+
+
+def test_dkd_refuses_labels_that_name_no_class(tmp_path):
+    with pytest.raises(MissingInputError, match=r"targets are none\. Give the data set labels that name classes"):
+        one_step(tmp_path, "regression", recipes.dkd(), rows_for("regression"), batch_size=8)
+
+
+def test_dist():
+    objective = recipes.dist(alpha=1.0, beta=2.0, gamma=0.5, temperature=4.0)
+    assert {name: weighted.term for name, weighted in objective.terms.items()} == {
+        "labels": HardLabelTerm(),
+        "inter": SoftTargetTerm(4.0, inter_class_pearson_distance),
+        "intra": IntraClassTerm(4.0),
+    }
+    assert objective.weights(progress=0.5) == {"labels": 1.0, "inter": 2.0, "intra": 0.5}
+    assert recipes.dist(alpha=0).requires == Requirements(teacher=True)
+
+
+def test_dist_is_the_papers_loss_in_loops(tmp_path):
+    """L = α CE + β/B Σ over rows d(q, p) + γ/C Σ over classes d(q, p), d = 1 − ρ; value and gradient."""
+    rows, (alpha, beta, gamma, temperature) = rows_for("single_label"), (1.0, 2.0, 0.5, 2.0)
+    gradients, log = one_step(
+        tmp_path, "single_label", recipes.dist(alpha, beta, gamma, temperature), rows, batch_size=8
+    )
+    student, teacher = model_for("single_label", 1).double().train(), model_for("single_label", 2).double().eval()
+    inputs = [torch.tensor([row["input_ids"]]) for row in rows]
+    ours, theirs = (torch.stack([model(input_ids=text).logits[0] for text in inputs]) for model in (student, teacher))
+    q, p = (torch.exp(z / temperature) / torch.exp(z / temperature).sum(1, keepdim=True) for z in (ours, theirs))
+
+    def distance(a, b):
+        a, b = a - sum(a) / len(a), b - sum(b) / len(b)
+        return 1 - (a * b).sum() / ((a * a).sum() * (b * b).sum()).sqrt()
+
+    means = {
+        "labels": sum(-torch.log_softmax(z, 0)[row["labels"]] for z, row in zip(ours, rows, strict=True)) / 8,
+        "inter": sum(distance(q[row], p[row]) for row in range(8)) / 8,
+        "intra": sum(distance(q[:, c], p[:, c]) for c in range(3)) / 3,
+    }
+    (alpha * means["labels"] + beta * means["inter"] + gamma * means["intra"]).backward()
+    expected = {name: p.grad for name, p in student.named_parameters() if p.grad is not None and name in gradients}
+    assert relative_difference(gradients, expected) < 1e-6
+    for name, mean in means.items():
+        assert log[f"loss/{name}"] == pytest.approx(mean.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("head", ["answers", "masked", "causal"])
+def test_dist_does_not_depend_on_padding(tmp_path, head):
+    """But on how a batch is split, since it compares the rows of a micro-batch."""
+    whole, _ = one_step(tmp_path, head, recipes.dist(), rows_for(head), batch_size=8)
+    padded, _ = one_step(tmp_path, head, recipes.dist(), rows_for(head), batch_size=8, extra_padding=5)
+    split, _ = one_step(tmp_path, head, recipes.dist(), rows_for(head), batch_size=2, accumulation=4)
+    assert relative_difference(padded, whole) < 1e-6
+    assert relative_difference(split, whole) > 1e-3
+    assert all(math.isfinite(gradient.sum()) for gradient in split.values())
+
+
+def test_hungarian_matching():
+    objective = recipes.hungarian_matching(temperature=2.0, labels=0.5, classes=3.0, boxes=0.25)
+    assert {name: weighted.term for name, weighted in objective.terms.items()} == {
+        "labels": HardLabelTerm(),
+        "soft": SoftTargetTerm(2.0),
+        "boxes": BoxTerm(l1_weight=5.0, giou_weight=2.0),
+    }
+    assert objective.weights(progress=0.5) == {"labels": 0.5, "soft": 3.0, "boxes": 0.25}
+    assert set(recipes.hungarian_matching(labels=0).terms) == {"soft", "boxes"}
+
+
+def terms_of(objective):
+    return {name: weighted.term for name, weighted in objective.terms.items()}
+
+
+def test_patient_kd():
+    objective = recipes.patient_kd(temperature=10.0, alpha=0.3, beta=0.2, layer_map="top")
+    assert terms_of(objective) == {
+        "labels": HardLabelTerm(),
+        "soft": SoftTargetTerm(10.0),
+        "patient": HiddenStateTerm("top", normalized_squared_distance, "first"),
+    }
+    assert objective.weights(0.0) == {"labels": 0.3, "soft": 0.7, "patient": 0.2}
+
+
+def test_distilbert():
+    objective = recipes.distilbert()
+    assert terms_of(objective)["cosine"] == HiddenStateTerm("last", cosine_distance)
+    assert objective.weights(0.0) == {"soft": 5.0, "labels": 2.0, "cosine": 1.0}
+
+
+def test_tinybert():
+    assert terms_of(recipes.tinybert("layers")) == {
+        "embeddings": HiddenStateTerm([(0, 0)]),
+        "hidden": HiddenStateTerm("uniform"),
+        "attention": AttentionScoreTerm("uniform"),
+    }
+    assert terms_of(recipes.tinybert("prediction")) == {"soft": SoftTargetTerm(1.0)}
+    with pytest.raises(ConfigurationError, match="stage must be 'layers' or 'prediction', got 'both'"):
+        recipes.tinybert("both")
+
+
+def test_minilm():
+    terms = terms_of(recipes.minilm())
+    assert [(term.relations, term.layer_map) for term in terms.values()] == [
+        (("attention",), "last"),
+        (("values",), "last"),
+    ]
+
+
+def test_minilmv2():
+    objective = recipes.minilmv2(num_relation_heads=4, teacher_layer=3)
+    assert terms_of(objective) == {
+        "relations": RelationTerm([(-1, 3)], ("queries", "keys", "values"), num_relation_heads=4)
+    }
+    assert not objective.requires.labels
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        recipes.patient_kd(),
+        recipes.distilbert(),
+        recipes.tinybert("layers"),
+        recipes.tinybert("prediction"),
+        recipes.minilm(),
+        recipes.minilmv2(num_relation_heads=4),
+    ],
+    ids=["patient_kd", "distilbert", "tinybert layers", "tinybert prediction", "minilm", "minilmv2"],
+)
+def test_a_student_comes_closer_to_its_teacher(tmp_path, objective):
+    """Masked tokens, by every recipe, for some steps."""
+    student, teacher = bert(BertForMaskedLM, layers=2), bert(BertForMaskedLM, layers=4, hidden_size=24)
+    changes = {"max_steps": 30, "per_device_train_batch_size": 8, "logging_steps": 1}
+    trainer = trainer_for(tmp_path, "masked", student, teacher, objective=objective, **changes)
+    trainer.train()
+    losses = [log["loss"] for log in loss_logs(trainer)]
+    assert losses[-1] < 0.8 * losses[0]
+    assert all(f"loss/{name}" in loss_logs(trainer)[0] for name in objective.terms)
+
+
+def test_distil_whisper():
+    objective = recipes.distil_whisper()
+    assert {name: weighted.term for name, weighted in objective.terms.items()} == {
+        "labels": HardLabelTerm(),
+        "soft": SoftTargetTerm(2.0),
+    }
+    assert objective.weights(progress=0.5) == {"labels": 0.8, "soft": 1.0}

@@ -10,10 +10,11 @@ from transformers import SwinConfig, SwinForImageClassification, default_data_co
 
 from hf_distill import HardLabelTerm, Linear, Objective, SoftTargetTerm, preflight_report
 from hf_distill.errors import ConfigurationError, MissingInputError
+from hf_distill.heads import TokenClassificationHead
 from hf_distill.rehearsal import check_lengths
 from tests.reference import reference_means
 from tests.test_trial_batches import Pipe, Stream
-from tests.tiny_models import bert, llama, model_for, rows_for
+from tests.tiny_models import ALL_HEADS, WITHOUT_OWN_LOSS, PaddingCollator, bert, llama, model_for, rows_for
 from tests.tiny_trainers import loss_logs, trainer_for, unlabelled
 
 
@@ -107,6 +108,51 @@ def test_lengths_at_the_limit():
         check_lengths({"student": 10, "teacher": 3}, models)
     (warning,) = check_lengths({"student": 10}, {"student": llama(max_position_embeddings=9)})
     assert "10 tokens" in warning and "max_position_embeddings=9" in warning
+
+
+def test_other_vocabularies_are_warned_of_where_no_tokenizer_tells_more(tmp_path, warnings):
+    teacher = bert(layers=2, num_labels=3, vocab_size=50)
+    preflight_report(trainer_for(tmp_path, teacher=teacher))
+    assert any("has vocab_size=40 and the teacher's vocab_size=50, and both are given the same" in w for w in warnings)
+    warnings.clear()
+    preflight_report(trainer_for(tmp_path))
+    assert not any("vocab_size" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("head", [head for head in ALL_HEADS if head not in WITHOUT_OWN_LOSS])
+def test_the_students_own_loss_is_the_one_that_is_counted(tmp_path, warnings, head):
+    rows = rows_for(head)
+    for row in rows:
+        row.update(
+            {name: value.float() for name, value in row.items() if getattr(value, "dtype", None) == torch.double}
+        )
+    preflight_report(trainer_for(tmp_path, head, rows=rows))
+    assert not any("own loss" in warning for warning in warnings)
+
+
+class AveragesOverPadding(torch.nn.Module):
+    """Takes the mean over all positions, labelled or not."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = model_for("tokens", 1)
+        self.config = self.inner.config
+
+    def forward(self, input_ids, attention_mask=None, labels=None):
+        outputs = self.inner(input_ids, attention_mask=attention_mask, labels=labels)
+        share = (labels != -100).float().mean() if labels is not None else None
+        return {"loss": outputs.loss * share if labels is not None else None, "logits": outputs.logits}
+
+
+def test_a_loss_that_averages_over_something_else_is_warned_of(tmp_path, warnings):
+    preflight_report(trainer_for(tmp_path, "tokens", student=AveragesOverPadding(), head=TokenClassificationHead()))
+    (warning,) = (each for each in warnings if "own loss" in each)
+    batch = PaddingCollator()(rows_for("tokens")[::2])
+    outputs = model_for("tokens", 1).eval()(**batch)
+    number = int((batch["labels"] != -100).sum())
+    share = number / batch["labels"].numel()
+    expected = f"{outputs.loss * share:.4g}, and the mean cross-entropy over the {number} labels"
+    assert expected in warning and f"counted is {outputs.loss:.4g}" in warning
 
 
 def test_models_that_expect_other_images_are_warned_of(tmp_path, warnings):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from hf_distill.tally import Tally
+from hf_distill.tally import Tally, first_rows, num_rows
 from hf_distill.types import TermLoss
 
 
@@ -56,3 +56,14 @@ def test_keeps_no_graph(accelerator):
     tally.add({"loss": TermLoss(weight * 2, torch.tensor(1))})
     assert tally.means(accelerator) == {"loss": 2.0}
     assert not any(total.requires_grad for total in tally._sums.values())
+
+
+def test_rows_are_counted_and_cut_whatever_they_are_nested_in():
+    """A detector's labels come first here, and hold as many tensors of another length."""
+    labels = [{"class_labels": torch.zeros(number)} for number in (5, 0, 2)]
+    batch = {"labels": labels, "pixel_values": torch.arange(12).view(3, 4), "scale": torch.tensor(2.0), "names": ["a"]}
+    assert num_rows(batch) == 3
+    cut = first_rows(batch, 2)
+    assert cut["labels"] == labels[:2]
+    assert torch.equal(cut["pixel_values"], torch.arange(8).view(2, 4))
+    assert cut["scale"] is batch["scale"] and cut["names"] == ["a"]

@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
-from hf_distill.heads import CausalLMHead, MaskedLMHead, QuestionAnsweringHead, RegressionHead, SingleLabelHead
+from hf_distill.heads import (
+    CausalLMHead,
+    CTCHead,
+    DualEncoderHead,
+    MaskedLMHead,
+    QuestionAnsweringHead,
+    RegressionHead,
+    SingleLabelHead,
+)
 from hf_distill.teacher_scores import binomial_tail, teacher_score
 from hf_distill.types import Signals
 
@@ -90,6 +98,30 @@ def test_answers_are_compared_with_one_over_the_length():
     score = teacher_score(head, answers_of(head, right, **batch))
     assert (score.value, score.chance, score.is_above_chance) == (1.0, pytest.approx(1 / 8), True)
     assert not teacher_score(head, answers_of(head, right.roll(1, -1), **batch)).is_above_chance
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("shift, right", [(0, 30), (3, 0)])
+def test_pairs_are_compared_with_one_over_their_number(activation, shift, right):
+    """In each batch; a batch of one row says nothing."""
+    head, answers = DualEncoderHead(activation), []
+    for size in (8, 24, 1):
+        near = torch.eye(size)
+        near[0] = near[0].roll(1)  # the first image is found to have the second text
+        near = near.roll(shift, 1)
+        other = torch.zeros_like(near)
+        scores = torch.stack((near, other), -1 if activation == "sigmoid" else 0)
+        answers += answers_of(head, scores, input_ids=torch.ones(size, 4))
+    score = teacher_score(head, answers)
+    assert (score.metric, score.value, score.is_above_chance) == ("accuracy", right / 32, right > 0)
+    assert score.chance == pytest.approx(sum([1 / 8] * 8 + [1 / 24] * 24) / 32)
+    assert teacher_score(head, answers[2:]) is None
+
+
+def test_transcripts_have_no_score():
+    head = CTCHead(lambda lengths: lengths)
+    sounds, labels = torch.zeros(2, 3), torch.ones(2, 3, dtype=torch.long)
+    assert teacher_score(head, answers_of(head, torch.zeros(2, 3, 4), input_values=sounds, labels=labels)) is None
 
 
 def test_no_answers_have_no_score():

@@ -18,6 +18,7 @@ from transformers import (
     BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
+    BertModel,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -28,6 +29,8 @@ from transformers import (
     T5ForConditionalGeneration,
     ViTConfig,
     ViTForImageClassification,
+    Wav2Vec2Config,
+    Wav2Vec2ForCTC,
     WhisperConfig,
     WhisperForConditionalGeneration,
     set_seed,
@@ -52,7 +55,7 @@ def bert(model_class: Any = BertForSequenceClassification, layers: int = 1, **co
 
 def llama(layers: int = 1, **config: Any) -> PreTrainedModel:
     set_seed(layers)
-    return LlamaForCausalLM(LlamaConfig(**SIZES, num_hidden_layers=layers, initializer_range=0.3, **config))
+    return LlamaForCausalLM(LlamaConfig(num_hidden_layers=layers, initializer_range=0.3, **{**SIZES, **config}))
 
 
 def vision(model_class: Any, config_class: Any, layers: int = 1, **config: Any) -> PreTrainedModel:
@@ -74,9 +77,8 @@ def encoder_decoder(config_class: Any, layers: int, **config: Any) -> Any:
         for side in ("encoder", "decoder")
         for name, value in {"layers": layers, "attention_heads": 2, "ffn_dim": 24}.items()
     }
-    return config_class(
-        vocab_size=VOCAB_SIZE, d_model=16, init_std=0.3, dropout=0.0, attention_dropout=0.0, **sides, **config
-    )
+    shared = {"d_model": 16, "init_std": 0.3, "dropout": 0.0, "attention_dropout": 0.0}
+    return config_class(vocab_size=VOCAB_SIZE, **{**shared, **sides, **config})
 
 
 def t5(layers: int = 1) -> PreTrainedModel:
@@ -92,6 +94,17 @@ def whisper(layers: int = 1) -> PreTrainedModel:
     lengths = {"num_mel_bins": 4, "max_source_positions": 8, "max_target_positions": 24}
     ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
     return WhisperForConditionalGeneration(encoder_decoder(WhisperConfig, layers, **lengths, **ids))
+
+
+def listener(model_class: Any = Wav2Vec2ForCTC, config_class: Any = Wav2Vec2Config, layers: int = 1, **config: Any):
+    """A model of the shape of Wav2Vec2, of whose frames each is made of 6 samples, 4 apart. Its padding is unseen."""
+    set_seed(layers)
+    sizes = {**BLOCK_SIZES, "vocab_size": 6, "num_hidden_layers": layers, "initializer_range": 0.3}
+    convolutions = {"conv_dim": (8, 8), "conv_kernel": (4, 2), "conv_stride": (2, 2), "num_feat_extract_layers": 2}
+    convolutions |= {"num_conv_pos_embeddings": 3, "num_conv_pos_embedding_groups": 2, "feat_extract_norm": "layer"}
+    names = ("hidden_dropout", "activation_dropout", "attention_dropout", "feat_proj_dropout", "final_dropout")
+    off = {**dict.fromkeys(names, 0.0), "layerdrop": 0.0, "mask_time_prob": 0.0}
+    return model_class(config_class(**{**sizes, **convolutions, **off, "pad_token_id": 0, **config}))
 
 
 def segformer(layers: int = 1, **config: Any) -> PreTrainedModel:
@@ -142,6 +155,8 @@ def model_for(head: str, layers: int) -> PreTrainedModel:
         "seq2seq": lambda: t5(layers),
         "bart": lambda: bart(layers=layers),
         "speech": lambda: whisper(layers),
+        "transcripts": lambda: listener(layers=layers),
+        "embeddings": lambda: bert(BertModel, layers, add_pooling_layer=False),
     }[head]()
 
 
@@ -153,7 +168,9 @@ ALL_HEADS = (
     *HEADS,
     *("open_multi_label", "decoded_single_label", "images", "sounds", "choices", "next_sentence", "pixels"),
     *WRITERS,
+    *("transcripts", "embeddings"),
 )
+WITHOUT_OWN_LOSS = ("embeddings",)
 
 
 def rows_for(head: str, lengths: tuple[int, ...] = (3, 9, 4, 7, 5, 8, 6, 4)) -> list[dict[str, Any]]:
@@ -179,6 +196,10 @@ def _row(head: str, index: int, length: int, generator: torch.Generator) -> dict
         row = {"input_values": torch.randn(8, 8, generator=generator, dtype=torch.double)}
     elif head == "speech":
         row = {"input_features": torch.randn(4, 16, generator=generator, dtype=torch.double)}
+    elif head == "transcripts":
+        row = {"input_values": torch.randn(8 * length + index, generator=generator, dtype=torch.double)}
+    elif head == "embeddings":
+        return row
     return row | _labels(head, index, tokens.tolist())
 
 
@@ -202,6 +223,8 @@ def _labels(head: str, index: int, tokens: list[int]) -> dict[str, Any]:
         labels = [token if kept and position % 2 else -100 for position, token in enumerate(tokens)]
     elif head == "causal":
         labels = tokens
+    elif head == "transcripts":
+        labels = [1 + token % 5 for token in tokens[: len(tokens) // 2]]
     elif head in WRITERS:
         written = [*reversed(tokens), EOS][index % 3 :]
         labels = [token if kept and position != 1 else -100 for position, token in enumerate(written)]
@@ -215,7 +238,7 @@ def word_tokenizer(*words: str) -> PreTrainedTokenizerFast:
 
 
 class PaddingCollator:
-    """Pads whole numbers that come in rows of unequal length on the right, to the longest and `extra` more."""
+    """Pads sounds and whole numbers, rows of unequal length, on the right, to the longest and `extra` more."""
 
     def __init__(self, extra: int = 0) -> None:
         self.extra = extra
@@ -225,12 +248,15 @@ class PaddingCollator:
             name: self._padded([torch.as_tensor(row[name]) for row in rows], -100 if name == "labels" else 0)
             for name in rows[0]
         }
-        if "input_ids" in rows[0]:
-            batch["attention_mask"] = self._padded([torch.ones_like(torch.tensor(row["input_ids"])) for row in rows])
+        read = next((name for name in ("input_ids", "input_values") if name in rows[0]), None)
+        if read is not None and batch[read].shape[1:] != (8, 8):
+            ones = [torch.ones_like(torch.as_tensor(row[read]), dtype=torch.long) for row in rows]
+            batch["attention_mask"] = self._padded(ones)
         return batch
 
     def _padded(self, values: list[Tensor], fill: int = 0) -> Tensor:
-        if values[0].ndim == 0 or values[0].is_floating_point() or values[0].shape == (8, 8):
+        is_sound = values[0].ndim == 1 and len(values[0]) > 8 and values[0].is_floating_point()
+        if values[0].ndim == 0 or values[0].shape == (8, 8) or (values[0].is_floating_point() and not is_sound):
             return torch.stack(values)
         width = max(value.shape[-1] for value in values) + self.extra
         return torch.stack(

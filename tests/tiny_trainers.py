@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hf_distill import DistillationTrainer
 from tests.gradients import arguments
 from tests.tiny_models import PaddingCollator, model_for, rows_for
@@ -56,3 +58,21 @@ def unlabelled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def loss_logs(trainer: DistillationTrainer) -> list[dict[str, float]]:
     """What was logged about steps, not about the whole run or an evaluation."""
     return [log for log in trainer.state.log_history if "loss" in log]
+
+
+def check_that_the_student_alone_learns(trainer: DistillationTrainer) -> None:
+    """Train: the student's weights move, the teacher's do not, and the loss falls."""
+    student, teacher = (
+        {name: value.clone() for name, value in model.state_dict().items()}
+        for model in (trainer.model, trainer.teacher.model)
+    )
+    trainer.train()
+    assert any(not torch.equal(value, student[name]) for name, value in trainer.model.state_dict().items())
+    assert all(torch.equal(value, teacher[name]) for name, value in trainer.teacher.model.state_dict().items())
+    losses = [log["loss"] for log in loss_logs(trainer)]
+    assert losses[-2] + losses[-1] < losses[0] + losses[1]
+
+
+def float32(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows whose inputs of floats are those of a model in float32."""
+    return [{name: value.float() if torch.is_tensor(value) else value for name, value in row.items()} for row in rows]

@@ -1,6 +1,66 @@
 """Pure tensor functions, unreduced: what terms are made of."""
 
-from hf_distill.functional.divergences import forward_kl, jensen_shannon, logit_mse, reverse_kl, total_variation
+from hf_distill.functional.attention_maps import attention_kl, attention_mse
+from hf_distill.functional.boxes import generalized_iou
+from hf_distill.functional.contrastive import info_nce
+from hf_distill.functional.correlations import inter_class_pearson_distance, intra_class_pearson_distance
+from hf_distill.functional.decoupled import non_target_class_kl, target_class_kl
+from hf_distill.functional.divergences import (
+    forward_kl,
+    jensen_shannon,
+    logit_mse,
+    reverse_kl,
+    skewed_kl,
+    skewed_reverse_kl,
+    total_variation,
+)
+from hf_distill.functional.feature_maps import fsp_distance, neuron_selectivity_mmd
+from hf_distill.functional.features import cosine_distance, gaussian_nll, hidden_mse, normalized_squared_distance
+from hf_distill.functional.layer_similarity import linear_cka
+from hf_distill.functional.rankings import listwise_kl, margin_mse
+from hf_distill.functional.relations import (
+    correlation_congruence,
+    pkt,
+    rkd_angle,
+    rkd_distance,
+    similarity_preserving,
+)
+from hf_distill.functional.self_attention_relations import self_attention_relation
+from hf_distill.functional.sorted_probabilities import sorted_probability_distance
+from hf_distill.functional.standardization import standardized_divergence
 
 
-__all__ = ["forward_kl", "jensen_shannon", "logit_mse", "reverse_kl", "total_variation"]
+__all__ = [
+    "attention_kl",
+    "attention_mse",
+    "correlation_congruence",
+    "cosine_distance",
+    "forward_kl",
+    "fsp_distance",
+    "gaussian_nll",
+    "generalized_iou",
+    "hidden_mse",
+    "info_nce",
+    "inter_class_pearson_distance",
+    "intra_class_pearson_distance",
+    "jensen_shannon",
+    "linear_cka",
+    "listwise_kl",
+    "logit_mse",
+    "margin_mse",
+    "neuron_selectivity_mmd",
+    "non_target_class_kl",
+    "normalized_squared_distance",
+    "pkt",
+    "reverse_kl",
+    "rkd_angle",
+    "rkd_distance",
+    "self_attention_relation",
+    "similarity_preserving",
+    "skewed_kl",
+    "skewed_reverse_kl",
+    "sorted_probability_distance",
+    "standardized_divergence",
+    "target_class_kl",
+    "total_variation",
+]

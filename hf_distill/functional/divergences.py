@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.functional.masking import check_mask, keep_counted
+from hf_distill.functional.precision import computation_dtype
 
 
 _MIN_BETA = 1e-16
@@ -163,6 +164,97 @@ def jensen_shannon(
     return temperature**2 * _scaled_jensen_shannon(*ordered)
 
 
+def skewed_kl(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    temperature: float = 1.0,
+    mask: Tensor | None = None,
+    alpha: float = 0.1,
+) -> Tensor:
+    """The Kullback-Leibler divergence to the teacher from a student that is mixed with a little of the teacher.
+
+        T² · KL(p ‖ α · p + (1 − α) · q)
+
+    with p the teacher's and q the student's softened distribution. It is `forward_kl` at α = 0. Above, it is bounded
+    by T² · log(1 / α), so a class that the student all but excludes does not outweigh all others. Near agreement it
+    is (1 − α)² times `forward_kl`.
+
+    Shapes: … positions, any number of axes; C classes.
+
+    Args:
+        student_logits: `(…, C)`, any float dtype.
+        teacher_logits: `(…, C)`, any float dtype.
+        temperature: T > 0, dividing both logits.
+        mask: bool `(…)`, True where a position counts. None counts all.
+        alpha: the teacher's share of the mixture, from 0 to below 1.
+
+    Returns:
+        `(…)`, float32 or float64, nats times T² per position.
+
+    Raises:
+        ConfigurationError: as `forward_kl`, or if `alpha` is outside [0, 1).
+
+    References:
+        Ko, Kim, Chen, Yun: DistiLLM: Towards Streamlined Distillation for Large Language Models, 2024,
+        https://arxiv.org/abs/2402.03898, section 3 (there without T).
+
+    Example:
+
+        >>> import torch
+        >>> teacher, student = torch.tensor([0.0, 0.0]), torch.tensor([math.log(3), 0.0])
+        >>> skewed_kl(student, teacher, alpha=0.5)  # m = (⅝, ⅜): ½ log(½ / ⅝) + ½ log(½ / ⅜)
+        tensor(0.0323)
+    """
+    log_q, log_p = _log_distributions(student_logits, teacher_logits, temperature, mask)
+    return temperature**2 * _skewed_kl(log_p, log_q, alpha)
+
+
+def skewed_reverse_kl(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    temperature: float = 1.0,
+    mask: Tensor | None = None,
+    alpha: float = 0.1,
+) -> Tensor:
+    """The Kullback-Leibler divergence to the student from a teacher that is mixed with a little of the student.
+
+        T² · KL(q ‖ (1 − α) · p + α · q)
+
+    with p the teacher's and q the student's softened distribution. It is `skewed_kl` with the roles exchanged, and
+    `reverse_kl` at α = 0. Above, it is bounded by T² · log(1 / α), also where the teacher excludes a class.
+
+    Shapes: … positions, any number of axes; C classes.
+
+    Args:
+        student_logits: `(…, C)`, any float dtype.
+        teacher_logits: `(…, C)`, any float dtype.
+        temperature: T > 0, dividing both logits.
+        mask: bool `(…)`, True where a position counts. None counts all.
+        alpha: the student's share of the mixture, from 0 to below 1.
+
+    Returns:
+        `(…)`, float32 or float64, nats times T² per position.
+
+    Raises:
+        ConfigurationError: as `skewed_kl`.
+
+    References:
+        Ko, Kim, Chen, Yun: DistiLLM: Towards Streamlined Distillation for Large Language Models, 2024,
+        https://arxiv.org/abs/2402.03898, section 3 (there without T).
+
+    Example:
+
+        >>> import torch
+        >>> teacher, student = torch.tensor([0.0, 0.0]), torch.tensor([math.log(3), 0.0])
+        >>> skewed_reverse_kl(student, teacher, alpha=0.5)  # m = (⅝, ⅜): ¾ log(¾ / ⅝) + ¼ log(¼ / ⅜)
+        tensor(0.0354)
+    """
+    log_q, log_p = _log_distributions(student_logits, teacher_logits, temperature, mask)
+    return temperature**2 * _skewed_kl(log_q, log_p, alpha)
+
+
 def total_variation(
     student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0, mask: Tensor | None = None
 ) -> Tensor:
@@ -199,10 +291,7 @@ def total_variation(
         >>> total_variation(student, teacher)  # ½ (|½ − ¾| + |½ − ¼|)
         tensor(0.2500)
     """
-    _check(student_logits, teacher_logits, temperature, mask)
-    dtype = _computation_dtype(student_logits, teacher_logits)
-    q = torch.softmax(_softened(student_logits, temperature, mask, dtype), dim=-1)
-    p = torch.softmax(_softened(teacher_logits, temperature, mask, dtype), dim=-1)
+    q, p = distributions(student_logits, teacher_logits, temperature, mask)
     return 0.5 * temperature * (p - q).abs().sum(dim=-1)
 
 
@@ -243,12 +332,23 @@ def logit_mse(
         >>> logit_mse(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 5.0]))
         tensor(4.5000)
     """
-    _check(student_logits, teacher_logits, temperature, mask)
-    dtype = _computation_dtype(student_logits, teacher_logits)
+    check_logits(student_logits, teacher_logits, temperature, mask)
+    dtype = computation_dtype(student_logits, teacher_logits)
     difference = keep_counted(student_logits.to(dtype) - teacher_logits.to(dtype), mask, overwrite=True)
     absent = torch.isneginf(student_logits) & torch.isneginf(teacher_logits)
     num_classes = (~absent).sum(dim=-1).clamp(min=1)
     return difference.masked_fill_(absent, 0.0).square().sum(dim=-1) / num_classes
+
+
+def distributions(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float, mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Probabilities of student and teacher, `(…, C)`, uniform where a position does not count."""
+    check_logits(student_logits, teacher_logits, temperature, mask)
+    dtype = computation_dtype(student_logits, teacher_logits)
+    student = torch.softmax(softened_logits(student_logits, temperature, mask, dtype), dim=-1)
+    teacher = torch.softmax(softened_logits(teacher_logits, temperature, mask, dtype), dim=-1)
+    return student, teacher
 
 
 def _kl(log_a: Tensor, log_b: Tensor) -> Tensor:
@@ -259,34 +359,54 @@ def _kl(log_a: Tensor, log_b: Tensor) -> Tensor:
 
 
 def _scaled_jensen_shannon(log_p: Tensor, log_q: Tensor, beta: float) -> Tensor:
-    """KL(p ‖ m) / (1 − β) + KL(q ‖ m) / β over the last axis, for β ≤ ½.
+    """KL(p ‖ m) / (1 − β) + KL(q ‖ m) / β over the last axis, m = β · p + (1 − β) · q, for β ≤ ½."""
+    if beta < _MIN_BETA:
+        return _kl(log_p, log_q)
+    log_m_over_p, log_m_over_q = _log_mixture_ratios(log_p, log_q, beta)
+    q_part = log_q.exp() * log_m_over_q / beta
+    p_part = log_p.exp() * log_m_over_p / (1 - beta)
+    return -(q_part + p_part).sum(dim=-1)
+
+
+def _skewed_kl(log_a: Tensor, log_b: Tensor, alpha: float) -> Tensor:
+    """KL(a ‖ α · a + (1 − α) · b) over the last axis."""
+    if not 0 <= alpha < 1:
+        raise ConfigurationError(
+            f"alpha must lie in [0, 1), got {alpha!r}. 0 skews nothing, 0.1 is usual, and at 1 student and teacher "
+            "would not be compared."
+        )
+    if alpha < _MIN_BETA:
+        return _kl(log_a, log_b)
+    log_mixture_over_a, _ = _log_mixture_ratios(log_a, log_b, alpha)
+    return -(log_a.exp() * log_mixture_over_a).sum(dim=-1)
+
+
+def _log_mixture_ratios(log_p: Tensor, log_q: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+    """log(m / p) and log(m / q), m = β · p + (1 − β) · q.
 
     With u = log(p / q), log(m / q) = log1p(β · expm1(u)) and log(m / p) is that less u. Written so, small β lose no
     digits, and the rounding of the logarithms has no first-order effect near p = q. Beyond ±log(1 / (β · ε)) a change
     of u changes the value by less than its rounding ε, so u is cut there, before expm1 overflows.
     """
-    if beta < _MIN_BETA:
-        return _kl(log_p, log_q)
     max_log_ratio = -math.log(beta * torch.finfo(log_p.dtype).eps)
-    log_ratio = torch.nan_to_num(log_p - log_q, nan=0.0).clamp(-max_log_ratio, max_log_ratio)
+    absent = torch.isneginf(log_p) & torch.isneginf(log_q)
+    log_ratio = (log_p - log_q).masked_fill(absent, 0.0).clamp(-max_log_ratio, max_log_ratio)
     log_m_over_q = torch.log1p(beta * torch.expm1(log_ratio))
-    q_part = log_q.exp() * log_m_over_q / beta
-    p_part = log_p.exp() * (log_m_over_q - log_ratio) / (1 - beta)
-    return -(q_part + p_part).sum(dim=-1)
+    return log_m_over_q - log_ratio, log_m_over_q
 
 
 def _log_distributions(
     student_logits: Tensor, teacher_logits: Tensor, temperature: float, mask: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities of student and teacher, `(…, C)`, uniform where a position does not count."""
-    _check(student_logits, teacher_logits, temperature, mask)
-    dtype = _computation_dtype(student_logits, teacher_logits)
-    student = torch.log_softmax(_softened(student_logits, temperature, mask, dtype), dim=-1)
-    teacher = torch.log_softmax(_softened(teacher_logits, temperature, mask, dtype), dim=-1)
+    check_logits(student_logits, teacher_logits, temperature, mask)
+    dtype = computation_dtype(student_logits, teacher_logits)
+    student = torch.log_softmax(softened_logits(student_logits, temperature, mask, dtype), dim=-1)
+    teacher = torch.log_softmax(softened_logits(teacher_logits, temperature, mask, dtype), dim=-1)
     return student, teacher
 
 
-def _softened(logits: Tensor, temperature: float, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
+def softened_logits(logits: Tensor, temperature: float, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
     """Logits divided by the temperature, 0 where a position does not count, in as few copies as possible."""
     softened = logits.to(dtype)
     if temperature != 1:
@@ -294,20 +414,34 @@ def _softened(logits: Tensor, temperature: float, mask: Tensor | None, dtype: to
     return keep_counted(softened, mask, overwrite=softened is not logits)
 
 
-def _computation_dtype(student_logits: Tensor, teacher_logits: Tensor) -> torch.dtype:
-    return torch.promote_types(torch.promote_types(student_logits.dtype, teacher_logits.dtype), torch.float32)
+def check_logits(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperature: float,
+    mask: Tensor | None = None,
+    *,
+    name: str = "logits",
+    same_classes: bool = True,
+) -> None:
+    """Refuses logits, or scores of another name, that cannot be compared.
 
+    Args:
+        same_classes: whether there must be equally many classes.
 
-def _check(student_logits: Tensor, teacher_logits: Tensor, temperature: float, mask: Tensor | None) -> None:
+    Raises:
+        ConfigurationError: as `forward_kl`.
+    """
     faults = []
-    if student_logits.shape != teacher_logits.shape or student_logits.ndim == 0:
+    ours, theirs = student_logits.shape, teacher_logits.shape
+    if (ours != theirs if same_classes else ours[:-1] != theirs[:-1]) or 0 in (len(ours), len(theirs)):
+        what = f"{name} of one shape" if same_classes else f"a row of {name} of each for the same positions"
         faults.append(
-            f"student_logits have shape {tuple(student_logits.shape)} and teacher_logits "
-            f"{tuple(teacher_logits.shape)}. Pass logits of one shape, classes on the last axis."
+            f"student_{name} have shape {tuple(ours)} and teacher_{name} {tuple(theirs)}. Pass {what}, classes on the "
+            "last axis."
         )
     if not (student_logits.is_floating_point() and teacher_logits.is_floating_point()):
         faults.append(
-            f"student_logits are {student_logits.dtype} and teacher_logits {teacher_logits.dtype}. Pass logits of a "
+            f"student_{name} are {student_logits.dtype} and teacher_{name} {teacher_logits.dtype}. Pass {name} of a "
             "floating-point dtype."
         )
     if not 0 < temperature < math.inf:  # math.isfinite breaks the graph once Dynamo has made the temperature dynamic

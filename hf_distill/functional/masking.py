@@ -20,7 +20,7 @@ def check_mask(mask: Tensor | None, position_shape: torch.Size) -> None:
         )
     if mask.shape != position_shape:
         raise ConfigurationError(
-            f"mask has shape {tuple(mask.shape)}, but there is one row of classes for each of the positions "
+            f"mask has shape {tuple(mask.shape)}, but the positions that are compared have the shape "
             f"{tuple(position_shape)}. Pass a `mask` of that shape."
         )
 

@@ -9,6 +9,10 @@ from hf_distill.heads.classification import (
     SingleLabelHead,
     TokenClassificationHead,
 )
+from hf_distill.heads.ctc import CTCHead
+from hf_distill.heads.detection import FocalObjectDetectionHead, ObjectDetectionHead
+from hf_distill.heads.dual_encoder import DualEncoderHead
+from hf_distill.heads.embeddings import EmbeddingHead, SimilarityHead
 from hf_distill.heads.language_models import CausalLMHead, MaskedLMHead
 from hf_distill.heads.question_answering import QuestionAnsweringHead
 from hf_distill.heads.resolve import head_of
@@ -17,16 +21,22 @@ from hf_distill.heads.seq2seq import Seq2SeqHead, SpeechSeq2SeqHead
 
 
 __all__ = [
+    "CTCHead",
     "CausalLMHead",
+    "DualEncoderHead",
+    "EmbeddingHead",
+    "FocalObjectDetectionHead",
     "Head",
     "MaskedLMHead",
     "MultiLabelHead",
     "MultipleChoiceHead",
     "NextSentenceHead",
+    "ObjectDetectionHead",
     "QuestionAnsweringHead",
     "RegressionHead",
     "SemanticSegmentationHead",
     "Seq2SeqHead",
+    "SimilarityHead",
     "SingleLabelHead",
     "SpeechSeq2SeqHead",
     "TokenClassificationHead",

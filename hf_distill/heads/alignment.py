@@ -1,14 +1,15 @@
 """What is compared is first made comparable: which of the teacher's classes is which of the student's."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.utils import logging
 
-from hf_distill.errors import ClassMismatchError, VocabularyMismatchError
+from hf_distill.errors import ClassMismatchError, LengthMismatchError, VocabularyMismatchError
 from hf_distill.types import Signals
 
 
@@ -16,6 +17,11 @@ logger = logging.get_logger(__name__)
 
 MAX_PADDING_ROWS = 1024
 """More rows than any published checkpoint pads its vocabulary with (Phi-1.5: 905)."""
+
+SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+"""What Transformers calls them. No transcript needs one, so a teacher may lack them."""
+BLANK = ""
+"""The empty string, which no tokenizer has for a token."""
 
 
 class Alignment:
@@ -25,13 +31,31 @@ class Alignment:
     infinity in both, so that it takes no probability from the others in either.
     """
 
+    same_classes = True
+    """Whether a class means the same in both afterwards."""
+
+    def __call__(self, student: Signals, teacher: Signals) -> tuple[Signals, Signals]:
+        """Both signals, their logits of one shape and their classes in one order."""
+        self.check(student, teacher)
+        return self.of_student(student), self.of_teacher(teacher)
+
+    def check(self, student: Signals, teacher: Signals) -> None:
+        """Whether both lie on one number of positions, where configurations do not tell."""
+
     def of_student(self, signals: Signals) -> Signals:
-        """The student's signals, on the classes that both know."""
+        """Signals on the student's classes, without those that the teacher lacks."""
         return signals
 
     def of_teacher(self, signals: Signals) -> Signals:
-        """The teacher's signals: its logits of the student's shape, its classes in the student's order."""
+        """The teacher's signals, brought onto the student's classes."""
         return signals
+
+
+class UnalignedClasses(Alignment):
+    """Student and teacher choose between tokens of two vocabularies. Nothing is done, and nothing that compares them
+    token by token can be asked."""
+
+    same_classes = False
 
 
 class ClassAlignment(Alignment):
@@ -91,6 +115,108 @@ class VocabularyAlignment(Alignment):
         return torch.nn.functional.pad(tokens, (0, self.num_padding), value=-torch.inf) if self.num_padding else tokens
 
 
+class TranscriptAlignment(Alignment):
+    """The teacher writes down a sound with the student's tokens, which may have other numbers in its vocabulary.
+
+    Args:
+        teacher_rows: for each row of the student's vocabulary, the teacher's row of that token. None where there is no
+            such token: the row is minus infinity in both then. Empty leaves all rows as they are.
+
+    Raises:
+        LengthMismatchError: if the two give another number of frames.
+
+    Example:
+
+        >>> student, teacher = Signals(torch.zeros(1, 1, 3)), Signals(torch.tensor([[[1.0, 2.0]]]))
+        >>> TranscriptAlignment([1, None, 0])(student, teacher)[1].logits
+        tensor([[[2., -inf, 1.]]])
+    """
+
+    def __init__(self, teacher_rows: Sequence[int | None] = ()) -> None:
+        self.teacher_rows = tuple(teacher_rows)
+        self._index = torch.tensor([row or 0 for row in self.teacher_rows])
+        self._absent = torch.tensor([row is None for row in self.teacher_rows])
+
+    def check(self, student: Signals, teacher: Signals) -> None:
+        ours, theirs = student.logits.shape[-2], teacher.logits.shape[-2]
+        if ours != theirs:
+            raise LengthMismatchError(
+                f"the student gives {ours} frames for a batch and the teacher {theirs}, so that no frame of one is a "
+                "frame of the other. Choose a student that down-samples sounds as the teacher does (the strides of "
+                "its convolutions multiply to the same number), or train on the labels alone with `alpha=1`."
+            )
+
+    def of_student(self, signals: Signals) -> Signals:
+        if not self.teacher_rows:
+            return signals
+        self._absent = self._absent.to(signals.logits.device)  # copies once
+        return replace(signals, logits=signals.logits.masked_fill(self._absent, -torch.inf))
+
+    def of_teacher(self, signals: Signals) -> Signals:
+        if not self.teacher_rows:
+            return signals
+        self._index = self._index.to(signals.logits.device)
+        return self.of_student(replace(signals, logits=signals.logits.index_select(-1, self._index)))
+
+
+class WidthAlignment(Alignment):
+    """Student and teacher say everything in vectors of one width.
+
+    Raises:
+        LengthMismatchError: if they do not.
+    """
+
+    def check(self, student: Signals, teacher: Signals) -> None:
+        ours, theirs = student.logits.shape[-1], teacher.logits.shape[-1]
+        if ours != theirs:
+            raise LengthMismatchError(
+                f"the student's embeddings have width {ours} and the teacher's {theirs}, so they have no difference. "
+                f"Give the student hidden_size={theirs}, or compare whom both find near with `head=SimilarityHead()`, "
+                "from `hf_distill.heads`."
+            )
+
+
+class MemberAlignment(Alignment):
+    """One of several teachers, on the classes that the student and all of them know.
+
+    Args:
+        own: its own alignment with the student.
+        others: those of the other teachers.
+    """
+
+    def __init__(self, own: Alignment, others: Sequence[Alignment]) -> None:
+        self.own = own
+        self.others = tuple(others)
+
+    def of_teacher(self, signals: Signals) -> Signals:
+        return reduce(lambda known, other: other.of_student(known), self.others, self.own.of_teacher(signals))
+
+
+class JointAlignment(Alignment):
+    """The student beside several teachers, each brought onto its classes before they answer as one.
+
+    Args:
+        members: the alignment of each of them with the student.
+
+    Example:
+
+        >>> members = VocabularyAlignment(2, student_size=3), VocabularyAlignment(1, student_size=3)
+        >>> JointAlignment(members).of_student(Signals(torch.zeros(3))).logits
+        tensor([0., -inf, -inf])
+    """
+
+    def __init__(self, members: Sequence[Alignment]) -> None:
+        self.members = tuple(dict.fromkeys(members))
+        self.same_classes = all(member.same_classes for member in self.members)
+
+    def check(self, student: Signals, teacher: Signals) -> None:
+        for member in self.members:
+            member.check(student, teacher)
+
+    def of_student(self, signals: Signals) -> Signals:
+        return reduce(lambda known, member: member.of_student(known), self.members, signals)
+
+
 def class_alignment(student: Any, teacher: Any, class_axis: int = -1) -> Alignment:
     """The student's classes among the teacher's, by their names.
 
@@ -103,7 +229,7 @@ def class_alignment(student: Any, teacher: Any, class_axis: int = -1) -> Alignme
 
     Raises:
         ClassMismatchError: if the teacher lacks a class of the student, or a side without names has another number of
-            classes, or a name stands for two classes that are not in the same order.
+            classes, or a name of the student stands for two that are not in the same order.
     """
     student_names, teacher_names = (_class_names(config) for config in (student, teacher))
     if not student_names or not teacher_names:
@@ -115,9 +241,7 @@ def class_alignment(student: Any, teacher: Any, class_axis: int = -1) -> Alignme
                 f"{student_names or teacher_names}. Give the {unnamed} the same `id2label` if that is so."
             )
         return Alignment()
-    known = [_folded(names) for names in (student_names, teacher_names)]
-    if any(len(set(names)) < len(names) for names in known):
-        known = [student_names, teacher_names]
+    known = _comparable(student_names, teacher_names)
     ours, theirs = known
     if ours == theirs:
         return Alignment()
@@ -128,7 +252,7 @@ def class_alignment(student: Any, teacher: Any, class_axis: int = -1) -> Alignme
             "it cannot say how likely they are. Take a teacher that knows all classes of the student, leave those "
             "classes out of the student, or correct `id2label` if they are the same under another name."
         )
-    repeated = [name for names in known for name in names if names.count(name) > 1]
+    repeated = [name for name in ours if max(ours.count(name), theirs.count(name)) > 1]
     if repeated:
         raise ClassMismatchError(
             f"the student has the classes {student_names} and the teacher {teacher_names}, where {repeated[0]!r} "
@@ -196,6 +320,59 @@ def vocabulary_alignment(
     return VocabularyAlignment(num_tokens, student_size)
 
 
+def transcript_alignment(
+    student: Any, teacher: Any, student_tokens: Mapping[str, int] | None, teacher_tokens: Mapping[str, int] | None
+) -> Alignment:
+    """The student's tokens among the teacher's, where tokens are written and not read.
+
+    So they are found by their strings, wherever they stand, without case if that tells them apart. The blank is the
+    `pad_token_id` of the configuration, whatever it is called.
+
+    Args:
+        student, teacher: configurations.
+        student_tokens, teacher_tokens: token to row of the vocabulary, special tokens under the name of what they are
+            for (`unk_token` …); None where there is no tokenizer at hand.
+
+    Raises:
+        VocabularyMismatchError: if the teacher lacks a token of the student that is not special, or a vocabulary has
+            another size or another blank and a tokenizer is missing.
+    """
+    if student_tokens is None or teacher_tokens is None:
+        sizes = [(config.vocab_size, config.pad_token_id) for config in (student, teacher)]
+        what = " and the teacher ".join(f"has vocab_size {size} with the blank at {blank}" for size, blank in sizes)
+        remedy = "Save a tokenizer into the folder of the teacher, and pass the student's as `processing_class=`"
+        if sizes[0] != sizes[1]:
+            raise VocabularyMismatchError(
+                f"the student {what}, and without both tokenizers nothing says which token is which. {remedy}."
+            )
+        logger.warning_once(
+            f"The student {what}. Both tokenizers are not at hand, so a row is taken to be the same token in both. "
+            f"{remedy}, to have them compared."
+        )
+        return TranscriptAlignment()
+    ours, theirs = (
+        _rows_of_tokens(config, tokens) for config, tokens in ((student, student_tokens), (teacher, teacher_tokens))
+    )
+    names = _comparable(list(ours), list(theirs))
+    teacher_row = dict(zip(names[1], theirs.values(), strict=True))
+    found = {row: teacher_row.get(name) for name, row in zip(names[0], ours.values(), strict=True)}
+    missing = [token for token, row in ours.items() if found[row] is None and token not in SPECIAL_TOKENS]
+    if missing:
+        raise VocabularyMismatchError(
+            f"the student writes with {len(ours)} tokens and the teacher with {len(theirs)}, without {missing[:5]}, "
+            "so it cannot say how likely they are. Give the student the teacher's tokenizer, or choose a teacher that "
+            "knows all of the student's tokens."
+        )
+    rows = [found.get(row) for row in range(student.vocab_size)]
+    return TranscriptAlignment(() if rows == list(range(teacher.vocab_size)) else rows)
+
+
+def _rows_of_tokens(config: Any, tokens: Mapping[str, int]) -> dict[str, int]:
+    """Token to row, of the tokens that have one; the blank, which has many names, under one that no token has."""
+    rows = {token: row for token, row in tokens.items() if row < config.vocab_size and row != config.pad_token_id}
+    return {**rows, BLANK: config.pad_token_id}
+
+
 def _class_names(config: Any) -> list[str]:
     """The names of all classes, in order; empty if they are the placeholders that Transformers makes, or unordered."""
     names = config.id2label or {}
@@ -204,5 +381,8 @@ def _class_names(config: Any) -> list[str]:
     return [str(names[index]) for index in range(len(names))]
 
 
-def _folded(names: list[str]) -> list[str]:
-    return [name.strip().casefold() for name in names]
+def _comparable(student_names: list[str], teacher_names: list[str]) -> tuple[list[str], list[str]]:
+    """Both without case and surrounding blanks, unless two names of one side are the same then."""
+    ours, theirs = ([name.strip().casefold() for name in names] for names in (student_names, teacher_names))
+    is_distinct = all(len(set(names)) == len(names) for names in (ours, theirs))
+    return (ours, theirs) if is_distinct else (student_names, teacher_names)

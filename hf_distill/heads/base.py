@@ -13,6 +13,8 @@ from hf_distill.types import Batch, Positions, Signals, Unit
 IGNORED_LABEL = -100
 """The label that Transformers' losses leave out."""
 
+TEXT_INPUTS = ("input_ids", "inputs_embeds")
+
 
 class Head(ABC):
     """The contract between the Trainer and one kind of model head.
@@ -35,6 +37,16 @@ class Head(ABC):
     class_axis: ClassVar[int | None] = -1
     """The axis of the logits whose entries `id2label` names, along which student and teacher are aligned. None where
     it names none."""
+
+    compares_rows: ClassVar[bool] = False
+    """Whether a row is compared with the others of its micro-batch, so that it matters how a batch is split."""
+    has_own_loss: ClassVar[bool] = True
+    """Whether a model of this kind computes a loss when it is asked to."""
+
+    @property
+    def reading(self) -> str:
+        """How this head reads outputs, where another model of the same kind may mean something else by its own."""
+        return ""
 
     @abstractmethod
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
@@ -70,6 +82,14 @@ class Head(ABC):
         mean = at_least_float32(outputs["loss"])
         return torch.where(count > 0, mean, torch.zeros_like(mean)) * count
 
+    def reads_weight(self, name: str) -> bool:
+        """Whether what is compared depends on a weight of a model of this kind."""
+        return True
+
+    def targets(self, batch: Batch) -> Tensor | None:
+        """The class that the labels name at each position of `mask`, −100 where none; None if they name no class."""
+        return batch["labels"] if self.has_labels(batch) else None
+
     def has_labels(self, batch: Batch) -> bool:
         """Whether the batch holds every label that the model's own loss needs."""
         return all(batch.get(name) is not None for name in self.label_names)
@@ -78,7 +98,29 @@ class Head(ABC):
         """Where the batch counts, with the number of every unit."""
         mask = self.mask(batch)
         labels = self.num_labels(batch) if self.has_labels(batch) else torch.zeros_like(mask.sum())
-        return Positions(mask, {Unit.LABEL: labels, Unit.POSITION: mask.sum()})
+        tokens = {Unit.TOKEN: self.tokens(batch), Unit.DECODER_TOKEN: self.decoder_tokens(batch)}
+        real = tokens[Unit.TOKEN]
+        num_rows = torch.full_like(mask.sum(), len(mask if real is None else real))
+        counts = {unit: num_rows if real is None else real.sum() for unit, real in tokens.items()}
+        return Positions(
+            mask,
+            {Unit.LABEL: labels, Unit.POSITION: mask.sum(), Unit.ROW: num_rows, **counts},
+            tokens,
+            self.targets(batch),
+        )
+
+    def tokens(self, batch: Batch) -> Tensor | None:
+        """Bool `(B, L)`: the tokens that are no padding, choices counted as rows. None where the rows are no text."""
+        inputs: Tensor | None = next((batch[name] for name in TEXT_INPUTS if batch.get(name) is not None), None)
+        if inputs is None:
+            return None
+        if inputs.ndim == 3 and not inputs.is_floating_point():
+            batch = {name: batch[name].flatten(0, 1) for name in ("input_ids", "attention_mask") if name in batch}
+        return real_tokens(batch)
+
+    def decoder_tokens(self, batch: Batch) -> Tensor | None:
+        """Those that the decoder of an encoder–decoder reads, which by default are the tokens of the encoder."""
+        return self.tokens(batch)
 
     def signals(self, outputs: Any, batch: Batch) -> Signals:
         """What the model says: its logits, and its own loss if it was called with labels."""
@@ -93,6 +135,12 @@ class Head(ABC):
 def at_least_float32(tensor: Tensor) -> Tensor:
     """The tensor in float32, or in float64 if it is."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def one_per_row(batch: Batch) -> Tensor:
+    """Bool `(B,)`, True for every row."""
+    tensor = next(value for value in batch.values() if isinstance(value, Tensor) and value.ndim)
+    return torch.ones(len(tensor), dtype=torch.bool, device=tensor.device)
 
 
 def real_tokens(batch: Batch) -> Tensor:

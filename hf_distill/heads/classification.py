@@ -1,6 +1,6 @@
 """Heads that choose a class for a row (a text, an image, a sound) or for each token of it."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
-from hf_distill.heads.base import IGNORED_LABEL, Head, real_tokens
+from hf_distill.errors import ConfigurationError
+from hf_distill.heads.base import IGNORED_LABEL, Head, one_per_row, real_tokens
 from hf_distill.types import Batch
 
 
@@ -40,8 +41,7 @@ class SingleLabelHead(Head):
         return logits
 
     def mask(self, batch: Batch) -> Tensor:
-        tensor = next(value for value in batch.values() if isinstance(value, Tensor) and value.ndim)
-        return torch.ones(len(tensor), dtype=torch.bool, device=tensor.device)
+        return one_per_row(batch)
 
 
 class MultiLabelHead(SingleLabelHead):
@@ -68,6 +68,9 @@ class MultiLabelHead(SingleLabelHead):
     def mask(self, batch: Batch) -> Tensor:
         return super().mask(batch)[:, None].expand(-1, self.num_classes)
 
+    def targets(self, batch: Batch) -> Tensor | None:
+        return 1 - batch["labels"].round().long() if self.has_labels(batch) else None
+
     def num_labels(self, batch: Batch) -> Tensor:
         return _number(batch["labels"].numel(), batch)
 
@@ -76,6 +79,9 @@ class RegressionHead(SingleLabelHead):
     """Numbers instead of classes: outputs `(B, N)`, compared by their squared difference."""
 
     is_distribution = False
+
+    def targets(self, batch: Batch) -> Tensor | None:
+        return None
 
     def num_labels(self, batch: Batch) -> Tensor:
         return _number(len(batch["labels"]), batch)
@@ -103,10 +109,22 @@ class TokenClassificationHead(Head):
     """One class per token: logits `(B, L, C)`, compared at the labelled tokens.
 
     Without labels, all real tokens are compared.
+
+    Args:
+        compare: "labelled", or "real" for all real tokens, also where there are labels: the further pieces of a word,
+            which carry none, learn from the teacher too. The labels' loss stays as it is.
+
+    Raises:
+        ConfigurationError: if `compare` is neither.
     """
 
     auto_class = AutoModelForTokenClassification
     positions_are_tokens = True
+
+    def __init__(self, compare: Literal["labelled", "real"] = "labelled") -> None:
+        if compare not in ("labelled", "real"):
+            raise ConfigurationError(f"`compare` must be 'labelled' or 'real', got {compare!r}.")
+        self.compare = compare
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
         logits: Tensor = outputs["logits"]
@@ -114,7 +132,7 @@ class TokenClassificationHead(Head):
 
     def mask(self, batch: Batch) -> Tensor:
         labels: Tensor | None = batch.get("labels")
-        return real_tokens(batch) if labels is None else labels != IGNORED_LABEL
+        return real_tokens(batch) if labels is None or self.compare == "real" else labels != IGNORED_LABEL
 
 
 def _number(value: int, batch: Batch) -> Tensor:

@@ -1,5 +1,6 @@
 """Heads that choose a token of the vocabulary at every position."""
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -8,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.heads.base import IGNORED_LABEL, Head, real_tokens
-from hf_distill.types import Batch
+from hf_distill.types import TEACHER_POSITIONS, Batch, Positions, Unit
 
 
 class MaskedLMHead(Head):
@@ -75,9 +76,13 @@ class CausalLMHead(Head):
         real = real_tokens(batch)
         labels: Tensor | None = batch.get("labels")
         predicted = real if labels is None else labels != IGNORED_LABEL
-        if not self.shifts_labels:
-            return predicted
-        return torch.nn.functional.pad(predicted[:, 1:] & real[:, :-1], (0, 1), value=False)
+        return _next(predicted, False) & real if self.shifts_labels else predicted
+
+    def targets(self, batch: Batch) -> Tensor | None:
+        shift_labels: Tensor | None = batch.get("shift_labels")
+        if shift_labels is not None or not self.has_labels(batch):
+            return shift_labels
+        return _next(batch["labels"], IGNORED_LABEL) if self.shifts_labels else batch["labels"]
 
     def labels(self, batch: Batch) -> dict[str, Any]:
         labels = super().labels(batch)
@@ -88,3 +93,17 @@ class CausalLMHead(Head):
 
     def num_labels(self, batch: Batch) -> Tensor:
         return self.mask(batch).sum()
+
+    def positions(self, batch: Batch) -> Positions:
+        """Where the batch counts; for a teacher with another tokenizer, where that has read the same text too."""
+        where = super().positions(batch)
+        of_teacher: Tensor | None = batch.get(TEACHER_POSITIONS)
+        if of_teacher is None:
+            return where
+        mask = where.mask & (of_teacher >= 0)
+        return replace(where, mask=mask, counts={**where.counts, Unit.POSITION: mask.sum()})
+
+
+def _next(values: Tensor, last: int) -> Tensor:
+    """`(B, L)`: what stands at t + 1, with `last` after the end."""
+    return torch.nn.functional.pad(values[:, 1:], (0, 1), value=last)

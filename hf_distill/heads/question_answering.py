@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForQuestionAnswering
 
-from hf_distill.heads.base import Head, at_least_float32, real_tokens
+from hf_distill.heads.base import IGNORED_LABEL, Head, at_least_float32, real_tokens
 from hf_distill.types import Batch
 
 
@@ -33,6 +33,12 @@ class QuestionAnsweringHead(Head):
 
     def num_labels(self, batch: Batch) -> Tensor:
         return (self._answers(batch) >= 0).sum()
+
+    def targets(self, batch: Batch) -> Tensor | None:
+        if not self.has_labels(batch):
+            return None
+        answers = self._answers(batch)
+        return answers.masked_fill(answers < 0, IGNORED_LABEL)
 
     def label_loss(self, outputs: Any, batch: Batch) -> Tensor:
         logits, answers = self.logits(outputs, batch), self._answers(batch)

@@ -1,22 +1,28 @@
 """Which head a model has."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 from transformers import (
+    AutoModel,
     AutoModelForAudioClassification,
     AutoModelForCausalLM,
+    AutoModelForCTC,
     AutoModelForImageClassification,
     AutoModelForMaskedLM,
     AutoModelForMultipleChoice,
     AutoModelForNextSentencePrediction,
+    AutoModelForObjectDetection,
     AutoModelForQuestionAnswering,
     AutoModelForSemanticSegmentation,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForSpeechSeq2Seq,
+    AutoModelForTextEncoding,
     AutoModelForTokenClassification,
+    AutoModelForZeroShotImageClassification,
     PreTrainedModel,
 )
 from transformers.trainer_utils import unwrap_peft_model
@@ -31,6 +37,16 @@ from hf_distill.heads.classification import (
     SingleLabelHead,
     TokenClassificationHead,
 )
+from hf_distill.heads.ctc import CTCHead
+from hf_distill.heads.detection import (
+    FOCAL_MODELS,
+    NO_OBJECT_MODELS,
+    FocalObjectDetectionHead,
+    ObjectDetectionHead,
+)
+from hf_distill.heads.dual_encoder import DualEncoderHead
+from hf_distill.heads.embeddings import EmbeddingHead
+from hf_distill.heads.frames import frame_count
 from hf_distill.heads.language_models import CausalLMHead, MaskedLMHead
 from hf_distill.heads.question_answering import QuestionAnsweringHead
 from hf_distill.heads.segmentation import SemanticSegmentationHead
@@ -40,6 +56,19 @@ from hf_distill.heads.seq2seq import Seq2SeqHead, SpeechSeq2SeqHead
 SOFT_LABEL_MODELS = ("deberta", "deberta-v2")
 """Model types that take labels of floats for a distribution over the classes, where Transformers at large takes them
 for a yes or no to each."""
+
+DUAL_ENCODERS = ("ClapModel", "VisionTextDualEncoderModel")
+"""Dual encoders that are behind no other Auto class than `AutoModel`."""
+
+REFUSALS = {
+    "ForPreTraining": "its loss of pre-training averages over units of its own",
+    "ForXVector": "its loss has a margin between speakers, whose unit was not verified",
+    "ObjectDetection": "its classes are texts of the batch",
+    "ForSegmentation": "its loss first matches masks with labels",
+    "InstanceSegmentation": "its loss first matches masks with labels",
+    "UniversalSegmentation": "its loss first matches masks with labels",
+}
+"""Endings of class names, and why such a model has no head here."""
 
 
 UNSHIFTED_DECODERS = (
@@ -61,8 +90,13 @@ def head_of(model: nn.Module) -> Head:
         for auto_class, make_head in HEADS:
             if names & _class_names(auto_class) and base.config.is_encoder_decoder in _DECODERS.get(auto_class, _ANY):
                 return make_head(base, auto_class)
-    raise UnsupportedModelError(
-        f"{type(base).__name__} has no head that hf_distill knows; these are known: "
+    name = type(base).__name__
+    raise _unsupported(name, next((why for ending, why in REFUSALS.items() if name.endswith(ending)), ""))
+
+
+def _unsupported(name: str, reason: str) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"{name} has no head that hf_distill knows{reason and f' ({reason})'}; these are known: "
         f"{', '.join(auto_class.__name__.removeprefix('AutoModelFor') for auto_class, _ in HEADS)}. Describe its "
         "outputs in a subclass of `hf_distill.heads.Head` and pass it as `head=`."
     )
@@ -90,6 +124,49 @@ def _segmenter(model: PreTrainedModel, auto_class: Any) -> Head:
     return SemanticSegmentationHead(getattr(config, "semantic_loss_ignore_index", 255))
 
 
+def _detector(model: PreTrainedModel, auto_class: Any) -> Head:
+    config: Any = model.config
+    if config.model_type in NO_OBJECT_MODELS:
+        return ObjectDetectionHead()
+    if config.model_type in FOCAL_MODELS:
+        return FocalObjectDetectionHead(config.num_queries, getattr(config, "group_detr", 1))
+    raise UnsupportedModelError(
+        f"{type(model).__name__} has the model_type {config.model_type!r}, and these detectors are known: "
+        f"{', '.join(NO_OBJECT_MODELS + FOCAL_MODELS)}. If its outputs are those of DETR or of Deformable DETR, pass "
+        "`head=ObjectDetectionHead()` or `head=FocalObjectDetectionHead()`; else describe them in a subclass."
+    )
+
+
+def _transcriber(model: PreTrainedModel, auto_class: Any) -> Head:
+    config: Any = model.config
+    count = frame_count(model)
+    if count is None:
+        raise _unsupported(type(model).__name__, "it does not say how many frames it makes of a sound")
+    return CTCHead(count, config.ctc_loss_reduction)
+
+
+def _dual_encoder(model: PreTrainedModel, auto_class: Any) -> Head:
+    """A model that compares every text with every image. The bias of a sigmoid would have no effect in a softmax."""
+    if not _takes_return_loss(model) or model.main_input_name != "input_ids":
+        raise _unsupported(type(model).__name__, "it does not give the similarity of every text to every image")
+    return DualEncoderHead("sigmoid" if hasattr(model, "logit_bias") else "softmax")
+
+
+def _bare_model(model: PreTrainedModel, auto_class: Any) -> Head:
+    """What a model without a head on top says: pairs if it has two encoders, else one vector."""
+    if _takes_return_loss(model):
+        if any(parent.__name__ in DUAL_ENCODERS for parent in type(model).__mro__):
+            return _dual_encoder(model, auto_class)
+        raise _unsupported(type(model).__name__, "it compares pairs in a way of its own")
+    is_causal = type(model.config) in AutoModelForCausalLM._model_mapping
+    is_causal &= type(model.config) not in AutoModelForMaskedLM._model_mapping
+    return EmbeddingHead("last" if is_causal else "mean", frame_count=frame_count(model))
+
+
+def _takes_return_loss(model: PreTrainedModel) -> bool:
+    return "return_loss" in inspect.signature(model.forward).parameters
+
+
 HEADS: tuple[tuple[Any, Callable[[PreTrainedModel, Any], Head]], ...] = (
     (AutoModelForSequenceClassification, _classifier),
     (AutoModelForImageClassification, _classifier),
@@ -99,13 +176,18 @@ HEADS: tuple[tuple[Any, Callable[[PreTrainedModel, Any], Head]], ...] = (
     (AutoModelForMultipleChoice, lambda model, auto_class: MultipleChoiceHead()),
     (AutoModelForNextSentencePrediction, lambda model, auto_class: NextSentenceHead()),
     (AutoModelForSemanticSegmentation, _segmenter),
+    (AutoModelForObjectDetection, _detector),
     (AutoModelForSeq2SeqLM, lambda model, auto_class: Seq2SeqHead()),
     (AutoModelForSpeechSeq2Seq, lambda model, auto_class: SpeechSeq2SeqHead()),
     (AutoModelForMaskedLM, lambda model, auto_class: MaskedLMHead()),
     (AutoModelForCausalLM, lambda model, auto_class: CausalLMHead(model.config.model_type not in UNSHIFTED_DECODERS)),
+    (AutoModelForCTC, _transcriber),
+    (AutoModelForZeroShotImageClassification, _dual_encoder),
+    (AutoModelForTextEncoding, _bare_model),
+    (AutoModel, _bare_model),
 )
 """The Auto classes in the order in which they are tried: BART is sequence to sequence before it is a masked model, and
-XLM a masked one before a causal one, since it shifts no labels."""
+XLM a masked one before a causal one, since it shifts no labels. Models without a head come last."""
 
 _ANY = (True, False)
 _DECODERS: dict[Any, tuple[bool, ...]] = {
@@ -113,6 +195,7 @@ _DECODERS: dict[Any, tuple[bool, ...]] = {
     AutoModelForSpeechSeq2Seq: (True,),
     AutoModelForMaskedLM: (False,),
     AutoModelForCausalLM: (False,),
+    AutoModel: (False,),
 }
 """Whether a model behind the Auto class must be an encoder–decoder. Audio models that write with a causal decoder are
 listed as sequence to sequence too, and have another contract."""

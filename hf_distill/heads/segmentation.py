@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSemanticSegmentation
 
-from hf_distill.heads.base import Head
+from hf_distill.heads.base import IGNORED_LABEL, Head
 from hf_distill.types import Batch
 
 
@@ -41,6 +41,10 @@ class SemanticSegmentationHead(Head):
             return labels != self.ignored_label
         pixels: Tensor = batch["pixel_values"]
         return torch.ones_like(pixels[:, 0], dtype=torch.bool)
+
+    def targets(self, batch: Batch) -> Tensor | None:
+        labels: Tensor | None = batch.get("labels")
+        return None if labels is None else labels.masked_fill(labels == self.ignored_label, IGNORED_LABEL)
 
     def num_labels(self, batch: Batch) -> Tensor:
         return self.mask(batch).sum()

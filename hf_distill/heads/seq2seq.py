@@ -46,6 +46,9 @@ class Seq2SeqHead(Head):
     def signals(self, outputs: Any, batch: Batch) -> Signals:
         return replace(super().signals(outputs, batch), encoder_states=outputs.get("encoder_last_hidden_state"))
 
+    def decoder_tokens(self, batch: Batch) -> Tensor | None:
+        return self.mask(batch)
+
     def derived_inputs(self, model: nn.Module, batch: Batch) -> dict[str, Any]:
         labels: Tensor | None = batch.get("labels")
         if labels is None or batch.get("decoder_input_ids") is not None:

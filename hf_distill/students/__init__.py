@@ -1,6 +1,7 @@
-"""Students made of their teachers."""
+"""Students made of their teachers: with fewer or narrower layers, fewer tokens, or one encoder for both."""
 
+from hf_distill.students.from_teacher import student_from_teacher
 from hf_distill.students.shared_encoder import share_encoder
 
 
-__all__ = ["share_encoder"]
+__all__ = ["share_encoder", "student_from_teacher"]

@@ -37,11 +37,12 @@ class AdapterOffTeacher(OnlineTeacher):
                 change with the student.
         """
         model: Any = student
-        if not hasattr(model, "disable_adapter") or model.active_peft_config.is_prompt_learning:
+        config = getattr(model, "active_peft_config", None)
+        if config is None or config.is_prompt_learning:
             raise UnsupportedModelError(
-                f"`AdapterOffTeacher` is the student without its adapter, and the student {type(student).__name__} has "
-                "none in its layers. Give it one with `peft.get_peft_model` (LoRA and its like; a learnt prompt is "
-                "none), or pass another teacher."
+                f"`AdapterOffTeacher` is the student without its adapter, and {type(student).__name__} has none in "
+                "its layers. Give it one with `peft.get_peft_model` (LoRA and its like; a learnt prompt is none), or pass "
+                "another teacher."
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of biases that are trained in place, which is refused below

@@ -1,7 +1,6 @@
 """What every teacher is."""
 
 from abc import ABC, abstractmethod
-
 from collections.abc import Callable
 from typing import Any
 

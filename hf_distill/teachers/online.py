@@ -15,10 +15,11 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import unwrap_peft_model
 
 from hf_distill.errors import MissingInputError, UntrainedTeacherError
+from hf_distill.feature_reading import outputs_and_features, reader_of
 from hf_distill.heads import Head
 from hf_distill.heads.alignment import Alignment
 from hf_distill.teachers.base import Teacher
-from hf_distill.types import TEACHER_PREFIX, Batch, Signals
+from hf_distill.types import TEACHER_POSITIONS, TEACHER_PREFIX, Batch, Signals
 
 
 class OnlineTeacher(Teacher):
@@ -34,6 +35,7 @@ class OnlineTeacher(Teacher):
 
     may_download = False
     """Whether its tokenizer is looked for beyond this machine."""
+    _autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def __init__(self, model: PreTrainedModel, head: Head) -> None:
         self._ask(model.requires_grad_(False).eval(), head)
@@ -47,7 +49,6 @@ class OnlineTeacher(Teacher):
         self.is_sharded = False
         self._infers = True
         self._is_spread = getattr(model, "hf_device_map", None) is not None
-        self._autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
         parameters = inspect.signature(unwrap_peft_model(model).forward).parameters
         names = {name for name, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD}
         self._input_names = frozenset(names - {*head.label_names, "labels"})
@@ -61,7 +62,7 @@ class OnlineTeacher(Teacher):
             UntrainedTeacherError: if the checkpoint lacks weights of the head, which would then be random.
         """
         model, loading = head.auto_class.from_pretrained(name_or_path, dtype="auto", output_loading_info=True)
-        if missing := sorted(loading["missing_keys"]):
+        if missing := sorted(filter(head.reads_weight, loading["missing_keys"])):
             raise UntrainedTeacherError(
                 f"teacher {str(name_or_path)!r} has no weights for {len(missing)} parameters of "
                 f"{type(model).__name__} (first: {missing[0]!r}), so they were drawn at random and teach noise. "
@@ -102,7 +103,7 @@ class OnlineTeacher(Teacher):
 
     def in_full_precision(self, dtype: torch.dtype) -> None:
         """Compute in `dtype` from now on, without the Trainer's mixed precision."""
-        self.model.to(dtype)
+        self.model.to(dtype=dtype)
         self._autocast = nullcontext
 
     def signals(self, batch: Batch) -> Signals:
@@ -121,14 +122,20 @@ class OnlineTeacher(Teacher):
             )
         if any(module.training for module in self._modules):  # a callback may have put a part of it in train mode
             self.model.eval()
-        with torch.no_grad(), torch.inference_mode(self._infers), self._autocast():
-            derived = self.head.derived_inputs(self.model, batch)
-            outputs = self.model(**inputs, **derived, **self._constants)
+        # An inference tensor cannot be kept for the backward pass of a term; its copy can, which features are too
+        # large for.
+        infers = self._infers and reader_of(self.model) is None
+        with torch.no_grad(), torch.inference_mode(infers), self._autocast():
+            inputs |= self.head.derived_inputs(self.model, batch) | self._constants
+            outputs, features = outputs_and_features(self.model, self.model, inputs)
             if self._is_spread:
-                outputs = send_to_device(outputs, self.device)
-            signals = self.alignment.of_teacher(self.head.signals(outputs, batch))
-        # An inference tensor cannot be kept for the backward pass of a term; its copy can.
-        return replace(signals, logits=signals.logits.clone()) if self._infers else signals
+                outputs, features = send_to_device((outputs, features), self.device)
+            signals = replace(self.alignment.of_teacher(self.head.signals(outputs, batch)), features=features)
+        if (positions := batch.get(TEACHER_POSITIONS)) is not None:
+            rows = torch.arange(len(positions), device=positions.device)[:, None]
+            return replace(signals, logits=signals.logits[rows, positions.clamp(min=0)])
+        boxes = None if signals.boxes is None else signals.boxes.clone()
+        return replace(signals, logits=signals.logits.clone(), boxes=boxes) if infers else signals
 
 
 def as_teacher(teacher: Any, head: Head) -> Teacher:

@@ -15,8 +15,8 @@ from hf_distill.types import TEACHER_PREFIX, Batch, Signals
 class RoutedTeacher(CompositeTeacher):
     """Every row is answered by the teacher that its column names, and by no other.
 
-    The column stays in the data set, and goes to no model. Its text cannot be batched, so the Trainer takes that out of
-    the rows before `data_collator` sees them, and puts the number of the route into the batch, as `teacher_<column>`.
+    The column stays in the data set, and goes to no model. Strings cannot be batched, so the Trainer takes them out of
+    the rows before `data_collator` sees these, and puts the number of the route into the batch, as `teacher_<column>`.
 
     Args:
         teachers: the routes: a value of the column → a model, Hub id, local path, or any [`Teacher`]. The values are
@@ -126,8 +126,8 @@ def route_numbers(values: Iterable[Any], column: str, routes: Sequence[str | int
     unknown = [value for value in plain if value not in known]
     if unknown:
         raise MissingTeacherError(
-            f"a row has {column}={unknown[0]!r}, and there are teachers for {list(routes)} alone. Add a teacher for it "
-            "to `teachers`, or leave such rows out. The numbers of a `ClassLabel` column are routes as numbers."
+            f"a row has {column}={unknown[0]!r}, and there are teachers for {list(routes)} alone. Add one for it to "
+            "`teachers`, or leave such rows out. The numbers of a `ClassLabel` column are routes as numbers."
         )
     return [known[value] for value in plain]
 

@@ -1,9 +1,13 @@
 """What every term is."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
-from hf_distill.types import Positions, Requirements, Signals, TermLoss, Unit
+from torch import nn
+from typing_extensions import Self
+
+from hf_distill.types import Anatomy, Positions, Requirements, Signals, TermLoss, Unit
 
 
 class Term(ABC):
@@ -14,10 +18,18 @@ class Term(ABC):
     batch is split.
     """
 
-    unit: ClassVar[Unit]
-    """What the sum runs over."""
-    requires: ClassVar[Requirements]
-    """What the term reads. Nothing else is computed for it."""
+    needs_same_classes: ClassVar[bool] = True
+    """Whether a term that reads a teacher compares class by class, so that both must have the same classes."""
+
+    @property
+    @abstractmethod
+    def unit(self) -> Unit:
+        """What the sum runs over."""
+
+    @property
+    @abstractmethod
+    def requires(self) -> Requirements:
+        """What the term reads. Nothing else is computed for it."""
 
     @abstractmethod
     def __call__(self, student: Signals, teacher: Signals | None, where: Positions, progress: float) -> TermLoss:
@@ -29,6 +41,18 @@ class Term(ABC):
             where: the positions that count.
             progress: the fraction of training that is done, 0 to 1, for schedules.
         """
+
+    def bound(self, name: str, student: Anatomy, teacher: Anatomy) -> Self:
+        """The term for these two models. Only a term that reads features differs from model to model.
+
+        Args:
+            name: the term's name in the objective.
+        """
+        return self
+
+    def learned_parts(self) -> Mapping[str, nn.Module]:
+        """New modules that are trained beside the student, by the names that `Feature.projection` has for them."""
+        return {}
 
     def log_values(self, progress: float) -> dict[str, float]:
         """Scheduled values to log under `<key>/<term name>`, such as a temperature that moves."""

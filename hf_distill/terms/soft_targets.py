@@ -64,16 +64,21 @@ class SoftTargetTerm(Term):
             raise MissingTeacherError("The soft-target term compares with a teacher's logits, and got teacher=None.")
         divergence = self.divergence if student.is_distribution else logit_mse
         temperature = as_schedule(self.temperature)(progress)
-        ours, theirs, mask = student.logits, teacher.logits, where.mask
-        if mask.device.type != "cpu":  # picking the positions would wait for the device to count them
-            values = divergence(ours, theirs, temperature=temperature, mask=mask)
-        elif mask.all():
-            values = divergence(ours, theirs, temperature=temperature)
-        else:
-            values = divergence(ours[mask], theirs[mask], temperature=temperature)
+        values = at_counted(divergence, where.mask, student.logits, teacher.logits, temperature=temperature)
         return TermLoss(values.sum(), where.counts[self.unit])
 
     def log_values(self, progress: float) -> dict[str, float]:
         """The temperature, where it moves."""
         schedule = as_schedule(self.temperature)
         return {} if isinstance(schedule, Constant) else {"temperature": schedule(progress)}
+
+
+def at_counted(divergence: Callable[..., Tensor], mask: Tensor, *tensors: Tensor, temperature: float) -> Tensor:
+    """The divergence at the positions that count, or with exact zeros elsewhere."""
+    if mask.device.type != "cpu":  # picking the positions would wait for the device to count them
+        rows = tensors[0].shape[: tensors[0].ndim - 1]  # a position may have several rows of scores
+        spread = mask.reshape(mask.shape + (1,) * (len(rows) - mask.ndim)).expand(rows)
+        return divergence(*tensors, temperature=temperature, mask=spread)
+    if mask.all():
+        return divergence(*tensors, temperature=temperature)
+    return divergence(*(tensor[mask] for tensor in tensors), temperature=temperature)

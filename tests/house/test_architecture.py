@@ -14,8 +14,8 @@ NOUNS = {"version", "errors", "types"}
 SIGNALS = NOUNS | {"heads", "cache", "teachers"}
 WHAT_TO_LEARN = {"functional", "schedules", "layer_maps", "terms", "objective"}
 ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "students", "report", "tally"}
-ALL_BUT_MODELS |= {"preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances"}
-ALL_BUT_MODELS |= {"position_tables", "raw_columns", "teacher_inputs"}
+ALL_BUT_MODELS |= {"position_tables", "raw_columns", "teacher_inputs", "data_augmentation", "feature_reading"}
+ALL_BUT_MODELS |= {"preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances", "balance"}
 
 # room: what it may import, which is always of an earlier row
 ROOMS = {
@@ -23,31 +23,35 @@ ROOMS = {
     "errors": set(),
     "types": {"errors"},
     "functional": {"types", "errors"},
-    "heads": {"types", "errors"},
+    "heads": {"types", "errors", "functional"},
+    "feature_reading": {"types", "errors"},
     "schedules": {"types", "errors"},
-    "layer_maps": {"types", "errors"},
+    "layer_maps": {"types", "errors", "functional"},
     "terms": {"types", "errors", "functional", "schedules", "layer_maps"},
     "objective": {"types", "errors", "schedules", "layer_maps", "terms"},
+    "data_augmentation": {"types", "errors"},
     "data_collator": {"types", "errors", "heads"},
     "recipes": NOUNS | WHAT_TO_LEARN,
     "cache": {"types", "errors", "version"},
-    "teachers": {"types", "errors", "heads", "cache"},
-    "students": {"types", "errors", "layer_maps"},
+    "teachers": {"types", "errors", "heads", "cache", "feature_reading"},
+    "students": NOUNS | {"layer_maps"},
     "models": set(),
     "position_tables": set(),
     "raw_columns": {"types", "errors"},
-    "teacher_inputs": {"types", "errors", "raw_columns"},
+    "teacher_inputs": {"types", "errors", "heads", "raw_columns"},
     "preflight": SIGNALS | {"terms", "objective", "raw_columns"},
     "trial_batches": {"types", "errors"},
     "teacher_scores": {"types", "errors", "heads"},
     "rehearsal": SIGNALS | {"terms", "objective", "position_tables", "preflight", "trial_batches", "teacher_scores"},
+    "balance": SIGNALS | {"terms", "objective", "trial_batches", "feature_reading", "rehearsal"},
     "invariances": SIGNALS | {"trial_batches"},
     "report": NOUNS | {"heads"},
     "tally": {"types", "errors"},
     "training_args": ALL_BUT_MODELS,
     "callbacks": ALL_BUT_MODELS | {"training_args"},
     "evaluation": SIGNALS | {"terms", "objective", "tally", "training_args"},
-    "trainer": ALL_BUT_MODELS | {"training_args", "callbacks", "evaluation"},
+    "feature_training": SIGNALS | {"feature_reading", "objective", "evaluation"},
+    "trainer": ALL_BUT_MODELS | {"training_args", "callbacks", "evaluation", "feature_training"},
     "cli": ALL_BUT_MODELS | {"training_args", "callbacks", "trainer", "models"},
 }
 TRAINERLESS = {"functional", "models"}

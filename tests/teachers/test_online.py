@@ -13,7 +13,7 @@ from hf_distill.errors import MissingInputError, UntrainedTeacherError
 from hf_distill.heads import MaskedLMHead, SingleLabelHead, head_of
 from hf_distill.teachers import OnlineTeacher
 from tests.processes import run_two_processes
-from tests.tiny_models import HEADS, PaddingCollator, bert, llama, model_for, rows_for
+from tests.tiny_models import HEADS, VOCAB_SIZE, PaddingCollator, bert, llama, model_for, rows_for
 
 
 def teacher_for(head, layers=2):
@@ -30,6 +30,20 @@ def test_answers_as_the_model_itself_without_its_labels(head):
     assert torch.equal(signals.logits, teacher.head.logits(outputs, batch))
     assert signals.label_loss is None
     assert not signals.logits.requires_grad
+
+
+def test_answers_for_the_positions_of_a_student_with_other_tokens():
+    teacher, batch = teacher_for("causal"), PaddingCollator()(rows_for("causal"))
+    own = teacher.signals(batch).logits
+    positions = torch.tensor([[2, -1, 0, 1]]).expand(8, 4)
+    apart = {f"teacher_{name}": batch[name] for name in ("input_ids", "attention_mask")}
+    signals = teacher.signals({"input_ids": torch.zeros(8, 4).long(), "teacher_positions": positions, **apart})
+    assert signals.logits.shape == (8, 4, VOCAB_SIZE)
+    for position, theirs in ((0, 2), (2, 0), (3, 1)):
+        assert torch.equal(signals.logits[:, position], own[:, theirs])
+    student = torch.ones_like(signals.logits, requires_grad=True)
+    (student * signals.logits).sum().backward()
+    assert torch.equal(student.grad, signals.logits)
 
 
 def test_is_frozen_and_deterministic():

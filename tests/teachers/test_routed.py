@@ -190,7 +190,7 @@ def test_a_route_may_be_an_ensemble_and_a_member_of_one(tmp_path):
 def test_a_row_without_a_teacher(tmp_path):
     rows = routed_rows("single_label")
     rows[1]["language"] = "it"
-    message = r"a row has language='it', and there are teachers for \['de', 'fr'\] alone\. Add a teacher"
+    message = r"a row has language='it', and there are teachers for \['de', 'fr'\] alone\. Add one for it to"
     with pytest.raises(MissingTeacherError, match=message):
         trainer_for(tmp_path, teacher=routed("single_label"), rows=rows).train()
     with pytest.raises(MissingTeacherError, match=message):

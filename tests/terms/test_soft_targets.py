@@ -70,6 +70,21 @@ def test_scores_that_are_no_distribution_are_compared_by_squared_error():
     assert loss.total.item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_position_may_have_several_rows_of_scores(device):
+    """On an accelerator the mask is spread over them; a tensor without numbers shows that it fits."""
+    mask = torch.tensor([False, True])
+    where = Positions(mask.to(device), {Unit.POSITION: mask.sum()})
+    loss = SoftTargetTerm(1.0)(Signals(STUDENT.to(device)), Signals(TEACHER.to(device)), where, 0.0)
+    rows = [
+        SoftTargetTerm(1.0)(Signals(STUDENT[1]), Signals(TEACHER[1]), Positions(m, {Unit.POSITION: m.sum()}), 0.0)
+        for m in (torch.tensor([True, False]), torch.tensor([False, True]))
+    ]
+    assert loss.count == 1 and loss.total.shape == ()
+    if device == "cpu":
+        assert loss.total.item() == pytest.approx(sum(row.total.item() for row in rows), rel=1e-6)
+
+
 @pytest.mark.parametrize("temperature", [0, -1.0, Linear(2.0, 0.0)])
 def test_a_temperature_that_is_ever_0_or_less(temperature):
     with pytest.raises(ConfigurationError, match=r"temperature must be above 0 throughout training, got (0|-1|Lin)"):

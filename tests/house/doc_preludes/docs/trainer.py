@@ -1,4 +1,4 @@
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from tests.house.local_hub import put_dataset, put_model, put_tokenizer
 
@@ -15,3 +15,8 @@ for model_id, texts in {
 }.items():
     tokenizer = put_tokenizer(model_id, texts)
     put_model(model_id, AutoModelForSequenceClassification, vocab_size=len(tokenizer))
+
+put_dataset("roneneldan/TinyStories", {"train": [{"text": text} for text in questions + answers]})
+for model_id, texts in {"google/gemma-2-2b": answers, "Qwen/Qwen3-0.6B-Base": questions}.items():
+    tokenizer = put_tokenizer(model_id, texts)
+    put_model(model_id, AutoModelForCausalLM, "llama", vocab_size=len(tokenizer))

@@ -1,0 +1,99 @@
+"""Where a block makes its queries, keys and values."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from hf_distill.errors import UnsupportedModelError
+
+
+SEPARATE = (
+    ("query", "key", "value"),
+    ("q_proj", "k_proj", "v_proj"),
+    ("query_proj", "key_proj", "value_proj"),
+    ("q_lin", "k_lin", "v_lin"),
+    ("q", "k", "v"),
+)
+"""What Transformers calls three linear maps."""
+FUSED = ("c_attn", "Wqkv", "qkv_proj", "qkv")
+"""What it calls one linear map that gives all queries, then all keys, then all values."""
+HEAD_SIZES = ("head_dim", "attention_head_size", "key_value_proj_dim")
+CROSS_ATTENTION = ("cross", "encoder_attn", "encdec")
+"""What the names of attentions from a decoder to an encoder contain."""
+
+
+class Projections(NamedTuple):
+    """The linear maps of one self-attention, and how their outputs fall into heads."""
+
+    modules: tuple[nn.Module, ...]
+    """Of queries, keys and values in this order, or the one of all three."""
+    num_heads: int
+    head_size: int
+
+    def kinds_of(self, index: int, output: Tensor) -> dict[str, Tensor]:
+        """What the map `modules[index]` made: kind → `(B, heads, L, d)`.
+
+        Keys and values that groups of queries share are repeated, once for each head.
+        """
+        if len(self.modules) == 3:
+            return {("queries", "keys", "values")[index]: self._heads(output)}
+        size = self.num_heads * self.head_size
+        rest = (output.shape[-1] - size) // 2
+        queries, keys, values = output.split((size, rest, rest), dim=-1)
+        return {"queries": self._heads(queries), "keys": self._heads(keys), "values": self._heads(values)}
+
+    def _heads(self, flat: Tensor) -> Tensor:
+        heads: Tensor = flat.unflatten(-1, (-1, self.head_size)).transpose(1, 2)
+        repeats = self.num_heads // heads.shape[1]
+        return heads.repeat_interleave(repeats, dim=1) if repeats > 1 else heads
+
+
+def self_attentions(block: nn.Module) -> Iterator[nn.Module]:
+    """The parts of a block that attend within one sequence, by the names of their projections."""
+    for path, module in block.named_modules():
+        names = dict(module.named_children()).keys()
+        is_attention = any(names >= set(trio) for trio in SEPARATE) or names & set(FUSED)
+        if is_attention and not any(word in path.lower() for word in CROSS_ATTENTION):
+            yield module
+
+
+def projections_of(block: nn.Module, config: Any) -> Projections:
+    """The projections of a block's one self-attention.
+
+    Args:
+        config: the model's, for what the attention itself does not say.
+
+    Raises:
+        UnsupportedModelError: if the block has several, or its projections do not fall into heads.
+    """
+    attentions = list(self_attentions(block))
+    if len(attentions) != 1:
+        raise UnsupportedModelError(
+            f"a block {type(block).__name__} has {len(attentions)} self-attentions that hf_distill knows, and a "
+            "relation of queries, keys or values needs exactly one. Use a term that reads hidden states."
+        )
+    (attention,) = attentions
+    children = dict(attention.named_children())
+    modules = next(
+        (tuple(children[name] for name in trio) for trio in SEPARATE if children.keys() >= set(trio)),
+        tuple(children[name] for name in FUSED if name in children),
+    )
+    head_size = next((getattr(attention, name) for name in HEAD_SIZES if hasattr(attention, name)), None)
+    width = _width(modules[0])
+    num_heads = width // head_size if width and head_size else 0
+    if len(modules) == 1:
+        num_heads = config.num_attention_heads
+    if not width or not head_size or width % head_size or num_heads < 1:
+        raise UnsupportedModelError(
+            f"the projections of {type(attention).__name__} give {width} numbers a token, and its heads have the size "
+            f"{head_size}, so they do not fall into heads. Use a term that reads hidden states."
+        )
+    return Projections(modules, num_heads, head_size)
+
+
+def _width(linear: nn.Module) -> int | None:
+    """The number of outputs of a linear map, of GPT-2's `Conv1D`, or of one that an adapter wraps."""
+    wrapped: Any = getattr(linear, "base_layer", linear)
+    width: int | None = getattr(wrapped, "out_features", getattr(wrapped, "nf", None))
+    return width

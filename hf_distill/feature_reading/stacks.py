@@ -1,0 +1,106 @@
+"""Where in a model its blocks are, and how many and how wide."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from hf_distill.errors import UnsupportedModelError
+from hf_distill.feature_reading.projections import Projections, projections_of, self_attentions
+from hf_distill.types import Anatomy, StackShape
+
+
+class Stack(NamedTuple):
+    """The blocks of one model that are run one after the other."""
+
+    blocks: nn.ModuleList
+    model: Any
+    """The innermost model around them that has a configuration."""
+
+    def projections(self, layer: int) -> Projections:
+        """Where block `layer`, counted from 1, makes its queries, keys and values.
+
+        Raises:
+            UnsupportedModelError: if they are not made by linear maps that we know.
+        """
+        return projections_of(self.blocks[layer - 1], self.model.config)
+
+    @property
+    def shape(self) -> StackShape:
+        sizes = len(self.blocks), self.model.config.hidden_size
+        if len(list(self_attentions(self.blocks[0]))) != 1:
+            return StackShape(*sizes)
+        attention = self.projections(1)
+        return StackShape(*sizes, attention.num_heads, attention.num_heads * attention.head_size)
+
+
+def stacks_of(model: nn.Module) -> Mapping[str, Stack]:
+    """The stacks of a model, by the part of their path that tells them apart; `""` for a single one.
+
+    Raises:
+        UnsupportedModelError: if no stack is found.
+
+    Example:
+
+        >>> from transformers import BartConfig, BartModel
+        >>> sizes = {"vocab_size": 8, "d_model": 4, "encoder_layers": 2, "decoder_layers": 1}
+        >>> list(stacks_of(BartModel(BartConfig(**sizes, encoder_attention_heads=1, decoder_attention_heads=1))))
+        ['encoder', 'decoder']
+    """
+    found = dict(_stacks(model))
+    if not found:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} has no list of blocks with attention that hf_distill knows, so its layers cannot "
+            "be told apart. Use terms that read logits and labels only."
+        )
+    if len(found) == 1:
+        return {"": next(iter(found.values()))}
+    return {_distinguishing_part(path, list(found)): stack for path, stack in found.items()}
+
+
+def anatomy_of(model: nn.Module) -> Anatomy:
+    """The stacks of blocks of a model and their sizes.
+
+    Raises:
+        UnsupportedModelError: if no stack is found.
+
+    Example:
+
+        >>> from transformers import BertConfig, BertModel
+        >>> sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 8}
+        >>> anatomy_of(BertModel(BertConfig(**sizes, num_hidden_layers=3))).stack(None)
+        StackShape(num_layers=3, hidden_size=8, num_attention_heads=2, attention_width=8)
+    """
+    return Anatomy(type(model).__name__, {side: stack.shape for side, stack in stacks_of(model).items()})
+
+
+def _stacks(model: nn.Module) -> Iterator[tuple[str, Stack]]:
+    """Outermost lists of which every entry holds a self-attention, with their paths."""
+    modules = dict(model.named_modules())
+    outer: tuple[str, ...] = ()
+    for path, module in modules.items():
+        if not isinstance(module, nn.ModuleList) or len(module) == 0 or path.startswith(outer):
+            continue
+        if all(next(self_attentions(block), None) is not None for block in module):
+            outer = (*outer, f"{path}.")
+            yield path, Stack(module, _model_above(path, modules))
+
+
+def _model_above(path: str, modules: Mapping[str, nn.Module]) -> PreTrainedModel:
+    while path:
+        path = path.rpartition(".")[0]
+        module = modules[path]
+        if isinstance(module, PreTrainedModel) and hasattr(module.config, "hidden_size"):
+            return module
+    raise UnsupportedModelError(
+        f"no part of {type(modules['']).__name__} around its blocks is a `PreTrainedModel` whose configuration has a "
+        "hidden_size. Use terms that read logits and labels only."
+    )
+
+
+def _distinguishing_part(path: str, paths: list[str]) -> str:
+    for part in path.split("."):
+        if sum(part in other.split(".") for other in paths) == 1:
+            return part
+    return path

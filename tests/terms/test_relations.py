@@ -1,0 +1,80 @@
+"""Relations are compared by the equations of MiniLMv2, from the last layers' queries, keys and values."""
+
+import pytest
+import torch
+
+from hf_distill.errors import ConfigurationError
+from hf_distill.terms import RelationTerm
+from hf_distill.types import Anatomy, Feature, StackShape
+from tests.terms.features import REAL, STUDENT, TEACHER, WIDE, signals_of, where
+
+
+def relation(signals, first, second, layer, row, token, head, num_heads):
+    """One row of one relation head's matrix, over the real tokens."""
+    joined = [
+        torch.cat(list(signals.features[Feature(kind, layer)][row]), dim=-1).double() for kind in (first, second)
+    ]
+    width = joined[0].shape[-1] // num_heads
+    parts = [each[:, head * width : (head + 1) * width] for each in joined]
+    real = REAL[row].nonzero().flatten().tolist()
+    powers = [torch.exp(torch.dot(parts[0][token], parts[1][other]) / width**0.5) for other in real]
+    return [power / sum(powers) for power in powers]
+
+
+@pytest.mark.parametrize(
+    "relations, pairs",
+    [
+        (("queries", "keys", "values"), [("queries", "queries"), ("keys", "keys"), ("values", "values")]),
+        (("attention", "values"), [("queries", "keys"), ("values", "values")]),
+    ],
+)
+@pytest.mark.parametrize("num_heads", [1, 4])
+def test_the_equations(relations, pairs, num_heads):
+    """Student and teacher differ in width: 8 and 12."""
+    term = RelationTerm(relations=relations, num_relation_heads=num_heads).bound("r", STUDENT, WIDE)
+    student = signals_of(term.requires.student_features, 1)
+    teacher = signals_of(term.requires.teacher_features, 2, width=12)
+    expected = 0.0
+    for row, token in REAL.nonzero().tolist():
+        for first, second in pairs:
+            for head in range(num_heads):
+                q = relation(student, first, second, 2, row, token, head, num_heads)
+                p = relation(teacher, first, second, 4, row, token, head, num_heads)
+                divergence = sum(p_j * (p_j.log() - q_j.log()) for p_j, q_j in zip(p, q, strict=True))
+                expected += divergence.item() / num_heads / len(pairs)
+    assert term(student, teacher, where(), 0.0).total.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_by_default_as_many_relation_heads_as_the_teacher_has_heads():
+    assert RelationTerm().bound("r", STUDENT, TEACHER).num_relation_heads == 2
+
+
+def test_only_what_is_related_is_read():
+    term = RelationTerm(relations=("values",)).bound("r", STUDENT, TEACHER)
+    assert term.requires.student_features == {Feature("values", 2)}
+    assert term.learned_parts() == {}
+
+
+def test_heads_that_do_not_divide_both_widths():
+    with pytest.raises(
+        ConfigurationError, match=r"num_relation_heads=3 must divide .* 8 in the student .* 12 in the t"
+    ):
+        RelationTerm().bound("r", STUDENT, WIDE)
+    with pytest.raises(ConfigurationError, match="Choose a divisor of both, such as 4"):
+        RelationTerm(num_relation_heads=5).bound("r", STUDENT, WIDE)
+
+
+def test_blocks_without_one_attention():
+    with pytest.raises(ConfigurationError, match="num_relation_heads=0 must divide"):
+        RelationTerm().bound("r", STUDENT, Anatomy("X", {"": StackShape(4, 8)}))
+
+
+def test_embeddings_have_no_relations():
+    with pytest.raises(ConfigurationError, match="names layer 0 of the student, which has the layers 1 to 2"):
+        RelationTerm([(0, 0)]).bound("r", STUDENT, TEACHER)
+
+
+@pytest.mark.parametrize("relations", [(), ("querys",), ("hidden_states",)])
+def test_what_is_no_relation(relations):
+    with pytest.raises(ConfigurationError, match="relations must be some of queries, keys, values, attention, got"):
+        RelationTerm(relations=relations)
