@@ -41,8 +41,8 @@ class AdapterOffTeacher(OnlineTeacher):
         if config is None or config.is_prompt_learning:
             raise UnsupportedModelError(
                 f"`AdapterOffTeacher` is the student without its adapter, and {type(student).__name__} has none in "
-                "its layers. Give it one with `peft.get_peft_model` (LoRA and its like; a learnt prompt is none), or pass "
-                "another teacher."
+                "its layers. Give it one with `peft.get_peft_model` (LoRA and its like; a learnt prompt is none), or "
+                "pass another teacher."
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of biases that are trained in place, which is refused below

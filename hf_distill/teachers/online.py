@@ -103,7 +103,8 @@ class OnlineTeacher(Teacher):
 
     def in_full_precision(self, dtype: torch.dtype) -> None:
         """Compute in `dtype` from now on, without the Trainer's mixed precision."""
-        self.model.to(dtype=dtype)
+        model: Any = self.model
+        model.to(dtype)
         self._autocast = nullcontext
 
     def signals(self, batch: Batch) -> Signals:

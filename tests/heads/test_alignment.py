@@ -11,7 +11,10 @@ from hf_distill.functional import forward_kl, jensen_shannon, logit_mse, reverse
 from hf_distill.heads import alignment
 from hf_distill.heads.alignment import (
     Alignment,
+    JointAlignment,
+    MemberAlignment,
     TranscriptAlignment,
+    UnalignedClasses,
     VocabularyAlignment,
     WidthAlignment,
     class_alignment,
@@ -244,3 +247,21 @@ def test_every_divergence_is_the_one_of_the_tokens_alone(divergence, student_siz
     torch.testing.assert_close(gradients[0][:, :5], gradients[1], rtol=0, atol=1e-12)
     assert (gradients[0][:, 5:] == 0).all()
     assert gradients[1].abs().max() > 1e-3
+
+
+def test_several_teachers_know_what_every_one_of_them_knows():
+    """The second lacks the student's last class, so neither teacher and no student says anything of it."""
+    first, second = TranscriptAlignment([1, 0, 2]), TranscriptAlignment([0, 1, None])
+    joint = JointAlignment([first, second])
+    scores = Signals(torch.tensor([[[1.0, 2.0, 3.0]]])), Signals(torch.tensor([[[4.0, 5.0]]]))
+    answers = [
+        MemberAlignment(own, [other]).of_teacher(signals).logits.flatten().tolist()
+        for own, other, signals in ((first, second, scores[0]), (second, first, scores[1]))
+    ]
+    assert answers == [[2.0, 1.0, -torch.inf], [4.0, 5.0, -torch.inf]]
+    student, teacher = joint(scores[0], scores[0])
+    assert student.logits.flatten().tolist() == [1.0, 2.0, -torch.inf]
+    assert teacher is scores[0]
+    with pytest.raises(LengthMismatchError, match="gives 2 frames for a batch and the teacher 1"):
+        joint(Signals(torch.zeros(1, 2, 3)), scores[0])
+    assert not JointAlignment([Alignment(), UnalignedClasses()]).same_classes

@@ -8,8 +8,8 @@ import torch
 from accelerate.utils import DistributedType
 from peft import LoraConfig, PromptTuningConfig, TaskType, get_peft_model
 
-from hf_distill import AdapterOffTeacher, check_invariances, head_of, preflight_report
-from hf_distill.errors import ConfigurationError, MissingInputError, UnsupportedModelError
+from hf_distill import AdapterOffTeacher, HiddenStateTerm, Objective, check_invariances, head_of, preflight_report
+from hf_distill.errors import ConfigurationError, MissingInputError, MissingTeacherError, UnsupportedModelError
 from tests.gradients import ALPHA, TEMPERATURE, GradientRecorder, relative_difference
 from tests.reference import reference_gradients
 from tests.test_adapters import adapted
@@ -191,3 +191,9 @@ def test_a_student_without_an_adapter(tmp_path):
 def test_a_student_that_is_sharded(kind):
     with pytest.raises(ConfigurationError, match=r"apart from its own forward, and .*shards the student's weights"):
         met(copy.deepcopy(adapted("single_label"))).prepare(SimpleNamespace(distributed_type=kind))
+
+
+def test_layers_are_read_for_one_of_the_two_alone(tmp_path):
+    options = {"teacher": AdapterOffTeacher(), "objective": Objective({"hidden": (1.0, HiddenStateTerm())})}
+    with pytest.raises(MissingTeacherError, match="the teacher, a AdapterOffTeacher, is the student itself"):
+        trainer_for(tmp_path, student=adapted("single_label"), **options)

@@ -5,11 +5,13 @@ import threading
 import pytest
 import torch
 
-from hf_distill import OnlineTeacher, Teacher, check_invariances, head_of
-from hf_distill.errors import MissingTeacherError
+from hf_distill import HiddenStateTerm, Objective, OnlineTeacher, Teacher, check_invariances, head_of
+from hf_distill.errors import MissingTeacherError, UnsupportedModelError
 from hf_distill.heads import SingleLabelHead
 from hf_distill.teachers import CompositeTeacher, EnsembleTeacher, RoutedTeacher, online_teachers, single_teachers
 from hf_distill.types import Signals
+from tests.tiny_detection_trainers import detection_trainer
+from tests.tiny_detectors import detector
 from tests.tiny_models import model_for
 from tests.tiny_trainers import loss_logs, trainer_for
 
@@ -77,3 +79,12 @@ def test_no_member_is_the_student(tmp_path):
 def test_is_abstract():
     with pytest.raises(TypeError, match="abstract"):
         CompositeTeacher(["a"])
+
+
+def test_what_several_cannot_teach(tmp_path):
+    detectors = [detector("detr", seed) for seed in (2, 3)]
+    with pytest.raises(UnsupportedModelError, match="is a detector, and the teacher, a EnsembleTeacher"):
+        detection_trainer(tmp_path, detector("detr"), detectors, "detr", alpha=0.5, max_steps=1)
+    layers = Objective({"hidden": (1.0, HiddenStateTerm())})
+    with pytest.raises(MissingTeacherError, match="the teacher is a EnsembleTeacher, which has none"):
+        trainer_for(tmp_path, teacher=[model_for("single_label", n) for n in (2, 3)], objective=layers)
