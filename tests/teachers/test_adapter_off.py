@@ -197,3 +197,10 @@ def test_layers_are_read_for_one_of_the_two_alone(tmp_path):
     options = {"teacher": AdapterOffTeacher(), "objective": Objective({"hidden": (1.0, HiddenStateTerm())})}
     with pytest.raises(MissingTeacherError, match="the teacher, a AdapterOffTeacher, is the student itself"):
         trainer_for(tmp_path, student=adapted("single_label"), **options)
+
+
+def test_mixed_precision_stays_where_another_student_is_met(tmp_path):
+    trainer = trainer_for(tmp_path, student=adapted("single_label"), teacher=AdapterOffTeacher(), bf16=True)
+    trainer.teacher.meet(adapted("single_label"), trainer.head)
+    batch = PaddingCollator()(rows_for("single_label"))
+    assert trainer.teacher.signals(batch).logits.dtype == torch.bfloat16
