@@ -8,6 +8,8 @@ from hf_distill.functional import (
     inter_class_pearson_distance,
     non_target_class_kl,
     normalized_squared_distance,
+    rkd_angle,
+    rkd_distance,
     target_class_kl,
 )
 from hf_distill.layer_maps import LayerMap
@@ -21,6 +23,7 @@ from hf_distill.terms import (
     HiddenStateTerm,
     IntraClassTerm,
     RelationTerm,
+    RowRelationTerm,
     SoftTargetTerm,
     UniversalLogitTerm,
 )
@@ -220,3 +223,44 @@ def minilmv2(num_relation_heads: int = 48, teacher_layer: int = -1) -> Objective
     """
     term = RelationTerm([(-1, teacher_layer)], num_relation_heads=num_relation_heads)
     return Objective({"relations": (1.0, term)})
+
+
+def rkd(
+    labels: float = 1.0,
+    distance: float = 25.0,
+    angle: float = 50.0,
+    pooled: Literal["first", "last", "mean"] = "mean",
+) -> Objective:
+    """How rows lie to each other: L = labels · L_labels + distance · L_RKD-D + angle · L_RKD-A.
+
+    Args:
+        labels: weight of the labels.
+        distance: weight of the relative distances of pairs of rows.
+        angle: weight of the angles of triplets of rows; B³ of them in a micro-batch of B rows.
+        pooled: how the last hidden states become one vector a row.
+
+    References:
+        Park, Kim, Lu, Cho: Relational Knowledge Distillation, 2019, https://arxiv.org/abs/1904.05068, section 3.2.
+    """
+    return Objective(
+        {
+            "labels": (labels, HardLabelTerm()),
+            "distance": (distance, RowRelationTerm(distance=rkd_distance, pooled=pooled)),
+            "angle": (angle, RowRelationTerm(distance=rkd_angle, pooled=pooled)),
+        }
+    )
+
+
+def distil_whisper(temperature: float | Schedule = 2.0) -> Objective:
+    """Soft and hard targets of a decoder: L = 0.8 · L_labels + L_soft. The labels are the teacher's transcripts.
+
+    The student has the whole encoder, frozen, which [`share_encoder`] gives it.
+
+    Args:
+        temperature: T of the soft targets, above 0.
+
+    References:
+        Gandhi, von Platen, Rush: Distil-Whisper: Robust Knowledge Distillation via Large-Scale Pseudo Labelling, 2023,
+        https://arxiv.org/abs/2311.00430, section 3; temperature and weights are those of the authors' code.
+    """
+    return Objective({"labels": (0.8, HardLabelTerm()), "soft": (1.0, SoftTargetTerm(temperature))})

@@ -1,6 +1,6 @@
 """One rehearsed step: how much each term pulls, whether the teacher knows anything, whether it all fits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,7 +147,9 @@ def _rehearsed(trainer: Any, rows: list[Any]) -> PreflightReport:
     longest = max(_longest_row(each, "input_ids") for each in batches)
     for_teacher = max(_longest_row(each, f"{TEACHER_PREFIX}input_ids") for each in batches) or longest
     warnings = check_lengths({"student": longest, "teacher": for_teacher}, _models(trainer))
-    warnings += _warnings_of_inputs(batch, _models(trainer))
+    is_compared = trainer.head.is_language_model or None not in trainer._tokenizers
+    names = INPUT_SIZES if is_compared else (*INPUT_SIZES, "vocab_size")
+    warnings += _warnings_of_inputs(batch, _models(trainer), names)
     student, teacher, where, _ = trainer._compare(trainer.model, batch, trainer.distillation_objective.requires)
     if trainer.compute_loss_func is None and trainer.label_smoother is None:
         warnings += check_own_loss(student, where)
@@ -217,14 +219,14 @@ def check_own_loss(student: Signals, where: Positions) -> list[str]:
     ]
 
 
-def _warnings_of_inputs(batch: Batch, models: Mapping[str, nn.Module]) -> list[str]:
-    """Where both are given the same inputs, and their configurations expect other ones."""
+def _warnings_of_inputs(batch: Batch, models: Mapping[str, nn.Module], names: Sequence[str]) -> list[str]:
+    """Where both are given the same inputs, and their configurations expect other ones, by fields of these names."""
     if any(name.startswith(TEACHER_PREFIX) for name in batch):
         return []
     expected = {who: getattr(unwrap_peft_model(model), "config", None) for who, model in models.items()}
     differing = [
         (name, *sizes)
-        for name in INPUT_SIZES
+        for name in names
         if None not in (sizes := [getattr(config, name, None) for config in expected.values()])
         and sizes.count(sizes[0]) < len(sizes)  # sizes may be lists
     ]

@@ -287,3 +287,12 @@ def test_a_student_comes_closer_to_its_teacher(tmp_path, objective):
     losses = [log["loss"] for log in loss_logs(trainer)]
     assert losses[-1] < 0.8 * losses[0]
     assert all(f"loss/{name}" in loss_logs(trainer)[0] for name in objective.terms)
+
+
+def test_distil_whisper():
+    objective = recipes.distil_whisper()
+    assert {name: weighted.term for name, weighted in objective.terms.items()} == {
+        "labels": HardLabelTerm(),
+        "soft": SoftTargetTerm(2.0),
+    }
+    assert objective.weights(progress=0.5) == {"labels": 0.8, "soft": 1.0}

@@ -110,6 +110,15 @@ def test_lengths_at_the_limit():
     assert "10 tokens" in warning and "max_position_embeddings=9" in warning
 
 
+def test_other_vocabularies_are_warned_of_where_no_tokenizer_tells_more(tmp_path, warnings):
+    teacher = bert(layers=2, num_labels=3, vocab_size=50)
+    preflight_report(trainer_for(tmp_path, teacher=teacher))
+    assert any("has vocab_size=40 and the teacher's vocab_size=50, and both are given the same" in w for w in warnings)
+    warnings.clear()
+    preflight_report(trainer_for(tmp_path))
+    assert not any("vocab_size" in warning for warning in warnings)
+
+
 @pytest.mark.parametrize("head", [head for head in ALL_HEADS if head not in WITHOUT_OWN_LOSS])
 def test_the_students_own_loss_is_the_one_that_is_counted(tmp_path, warnings, head):
     rows = rows_for(head)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModel
 
-from hf_distill.errors import ConfigurationError
+from hf_distill.errors import ConfigurationError, MissingInputError
 from hf_distill.heads.base import Head, one_per_row
 from hf_distill.types import Batch
 
@@ -45,6 +45,11 @@ class DualEncoderHead(Head):
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
         per_text: Tensor = outputs["logits_per_text"]
+        if per_text.shape[0] != per_text.shape[1]:
+            raise MissingInputError(
+                f"a batch has {per_text.shape[0]} texts and {per_text.shape[1]} images or sounds, so they are no "
+                "pairs. Give each row of the data set one text and one image, or one sound."
+            )
         if self.activation == "sigmoid":
             return torch.stack((per_text.t(), torch.zeros_like(per_text.t())), dim=-1)
         other = next(name for name in outputs if name.startswith("logits_per_") and name != "logits_per_text")

@@ -9,6 +9,7 @@ from hf_distill.terms.hard_labels import HardLabelTerm
 from hf_distill.terms.hidden_states import HiddenStateTerm
 from hf_distill.terms.intra_class import IntraClassTerm
 from hf_distill.terms.relations import RelationTerm
+from hf_distill.terms.row_relations import RowRelationTerm
 from hf_distill.terms.soft_targets import SoftTargetTerm
 from hf_distill.terms.universal_logits import UniversalLogitTerm
 
@@ -23,6 +24,7 @@ __all__ = [
     "HiddenStateTerm",
     "IntraClassTerm",
     "RelationTerm",
+    "RowRelationTerm",
     "SoftTargetTerm",
     "Term",
     "UniversalLogitTerm",

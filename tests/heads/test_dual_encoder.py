@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from hf_distill import check_invariances, preflight_report
-from hf_distill.errors import ConfigurationError, UnsupportedModelError
+from hf_distill.errors import ConfigurationError, MissingInputError, UnsupportedModelError
 from hf_distill.heads import DualEncoderHead, head_of
 from hf_distill.types import Unit
 from tests.gradients import ALPHA, TEMPERATURE, recorded_run, relative_difference
@@ -187,6 +187,14 @@ def test_a_collator_may_ask_for_the_loss(tmp_path):
         losses[asks] = [log["loss"] for log in trainer.state.log_history if "loss" in log]
         assert "return_loss" not in trainer.teacher.input_names
     assert losses[True] == losses[False]
+
+
+def test_texts_without_an_image_of_their_own():
+    batch = PaddingCollator()(float32(ROWS))
+    batch["pixel_values"] = batch["pixel_values"][:4]
+    model = clip()
+    with pytest.raises(MissingInputError, match="8 texts and 4 images or sounds, so they are no pairs"):
+        head_of(model).signals(model(**batch), batch)
 
 
 def test_counts():
