@@ -177,10 +177,10 @@ class Contest:
         for _ in range(MAX_WIDENINGS if len(grid) > 1 else 0):
             best = self._best(tried)
             if best == grid[0]:
-                grid.insert(0, grid[0] ** 2 / grid[1])
+                grid.insert(0, float(f"{grid[0] ** 2 / grid[1]:.3g}"))
                 yield grid[0]
             elif best == grid[-1]:
-                grid.append(grid[-1] ** 2 / grid[-2])
+                grid.append(float(f"{grid[-1] ** 2 / grid[-2]:.3g}"))
                 yield grid[-1]
 
     def run(self) -> dict[str, Any]:

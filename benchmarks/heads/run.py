@@ -16,10 +16,14 @@ os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALL
 sys.path.append(str(Path(__file__).parents[1]))  # where `measuring` is
 
 import datasets  # noqa: E402
+import images  # noqa: E402
+import language_models  # noqa: E402
 import question_answering  # noqa: E402
 import sentences  # noqa: E402
+import sound  # noqa: E402
 import tagging  # noqa: E402
 import torch  # noqa: E402
+import writing  # noqa: E402
 from harness import Contest, Job, MissingIngredient  # noqa: E402
 from measuring import RESULTS, circumstances  # noqa: E402
 from report import merge  # noqa: E402
@@ -33,6 +37,12 @@ JOBS: dict[str, Callable[[Path], Job]] = {
     "stsb": sentences.stsb,
     "ewt": tagging.ewt,
     "squad": question_answering.squad,
+    "masked": language_models.masked,
+    "causal": language_models.causal,
+    "translation": writing.translation,
+    "headlines": writing.headlines,
+    "cifar10": images.cifar10,
+    "digits": sound.digits,
 }
 
 

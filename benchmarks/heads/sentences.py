@@ -67,7 +67,7 @@ def _job(train: Dataset, evaluation: Dataset, columns: list[str], score: str, **
         models=pretrained.models(),
         arguments={"train_sampling_strategy": "group_by_length"},
         trainer={"data_collator": DataCollatorWithPadding(pretrained.tokenizer())},
-        **{"teacher_rate": 1e-4, "rates": (1e-4, 2e-4, 4e-4), "teacher_steps": 250, "steps": 120, **settings},
+        **{"teacher_rate": 1e-4, "rates": (2e-4, 4e-4), "teacher_steps": 250, "steps": 120, **settings},
     )
 
 

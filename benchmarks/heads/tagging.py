@@ -31,7 +31,7 @@ def _tokenized(rows: Dataset) -> Dataset:
 
 
 def ewt(data: Path) -> Job:
-    train, evaluation = read(data, "ud_english_ewt_pos", "train", 12_544), read(data, "ud_english_ewt_pos", "validation")
+    train, evaluation = read(data, "ud_english_ewt_pos", "train", 12_544), read(data, "ud_english_ewt_pos", "validation", 1000)
     tags = train.features["upos"].feature.names
     teacher_rows, measured = _tokenized(train), _tokenized(evaluation).sort("length")
 
@@ -62,8 +62,8 @@ def ewt(data: Path) -> Job:
         models=pretrained.models(),
         teacher_rate=3e-4,
         teacher_steps=250,
-        steps=100,
-        rates=(3e-4, 6e-4, 1.2e-3),
+        steps=90,
+        rates=(6e-4, 1.2e-3),
         arguments={"train_sampling_strategy": "group_by_length"},
         trainer={"data_collator": DataCollatorForTokenClassification(pretrained.tokenizer())},
     )
