@@ -54,8 +54,6 @@ def _job(train: Dataset, evaluation: Dataset, model_class: Any, data: str, **set
     masking = None if is_causal else DataCollatorForRowSeededMasking(tokenizer)
 
     def measure(trainer: DistillationTrainer) -> dict[str, float]:
-        if masking is not None:
-            trainer.data_collator = masking.for_evaluation()
         return {"perplexity": trainer.evaluate(measured)["eval_perplexity"]}
 
     return Job(

@@ -15,6 +15,7 @@ from pathlib import Path
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 sys.path.append(str(Path(__file__).parents[1]))  # where `measuring` is
 
+import ctc  # noqa: E402
 import datasets  # noqa: E402
 import images  # noqa: E402
 import language_models  # noqa: E402
@@ -43,6 +44,7 @@ JOBS: dict[str, Callable[[Path], Job]] = {
     "headlines": writing.headlines,
     "cifar10": images.cifar10,
     "digits": sound.digits,
+    "ctc": ctc.spoken_numbers,
 }
 
 
