@@ -321,8 +321,9 @@ class DistillationTrainer(FeatureTraining):
         if not rows:
             raise ConfigurationError(
                 f"the teacher is to read raw columns by a {type(self.teacher_processing_class).__name__}, and the "
-                "data set is a stream of which no row can be looked at beforehand. Give it as `datasets.IterableDataset`, "
-                "or make the teacher's inputs in it (`teacher_input_ids` …) and leave `teacher_processing_class` out."
+                "data set is a stream of which no row can be looked at beforehand. Give it as an `IterableDataset` of "
+                "`datasets`, or make the teacher's inputs in it (`teacher_input_ids` …) and leave "
+                "`teacher_processing_class` out."
             )
         names, tokenizer = self._named_columns, self._tokenizers[0]
         columns = raw_columns(rows, self.teacher_processing_class, teacher.input_names, tokenizer, names)
