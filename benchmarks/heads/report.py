@@ -79,11 +79,12 @@ def table(jobs: dict[str, dict[str, Any]]) -> str:
 
 def protocol(jobs: dict[str, dict[str, Any]]) -> str:
     """What each job was, and where and when it was measured."""
-    lines = ["| job | data | models | steps | learning rates, tried → chosen | other scores | measured |", "|---" * 7 + "|"]
+    lines = [
+        "| job | data | models | steps | learning rates, tried → chosen | other scores | measured |",
+        "|---" * 7 + "|",
+    ]
     for name, job in jobs.items():
-        rates = "; ".join(
-            f"{arm}: {', '.join(kind['tried'])} → {kind['rate']:g}" for arm, kind in job["arms"].items()
-        )
+        rates = "; ".join(f"{arm}: {', '.join(kind['tried'])} → {kind['rate']:g}" for arm, kind in job["arms"].items())
         where = job["circumstances"]
         lines.append(
             f"| {name} | {job['data']} | {job['models']} | teacher {job['teacher_steps']}, students {job['steps']}, of "
@@ -113,6 +114,8 @@ def merge(name: str, results: dict[str, Any], folder: Path, order: list[str]) ->
     known[name] = results
     jobs = {job: known[job] for job in order if job in known}
     file.write_text(json.dumps(jobs, indent=1, ensure_ascii=False) + "\n")
-    page = f"# Does distilling help, head by head?\n\n{table(jobs)}\n\n{NOTES}\n\n## What was run\n\n{protocol(jobs)}\n"
+    page = (
+        f"# Does distilling help, head by head?\n\n{table(jobs)}\n\n{NOTES}\n\n## What was run\n\n{protocol(jobs)}\n"
+    )
     (folder / "heads.md").write_text(f"{page}\nMeasured by `benchmarks/heads/run.py`.\n")
     print(table({name: results}), flush=True)

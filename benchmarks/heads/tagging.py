@@ -31,7 +31,10 @@ def _tokenized(rows: Dataset) -> Dataset:
 
 
 def ewt(data: Path) -> Job:
-    train, evaluation = read(data, "ud_english_ewt_pos", "train", 12_544), read(data, "ud_english_ewt_pos", "validation", 1000)
+    train, evaluation = (
+        read(data, "ud_english_ewt_pos", "train", 12_544),
+        read(data, "ud_english_ewt_pos", "validation", 1000),
+    )
     tags = train.features["upos"].feature.names
     teacher_rows, measured = _tokenized(train), _tokenized(evaluation).sort("length")
 
