@@ -87,8 +87,8 @@ def protocol(jobs: dict[str, dict[str, Any]]) -> str:
         rates = "; ".join(f"{arm}: {', '.join(kind['tried'])} → {kind['rate']:g}" for arm, kind in job["arms"].items())
         where = job["circumstances"]
         lines.append(
-            f"| {name} | {job['data']} | {job['models']} | teacher {job['teacher_steps']}, students {job['steps']}, of "
-            f"{job['batch_size']} rows{', bfloat16' if job['bf16'] else ''} | {rates} | {_other_scores(job)} "
+            f"| {name} | {job['data']} | {job['models']} | teacher {job['teacher_steps']}, students {job['steps']}, "
+            f"of {job['batch_size']} rows{', bfloat16' if job['bf16'] else ''} | {rates} | {_other_scores(job)} "
             f"| {where['date']}, {job['processor_seconds']} s of one core, hf_distill {where['hf_distill']}, torch "
             f"{where['torch']}, transformers {where['transformers']}, {where['processor']}, python {where['python']} |"
         )

@@ -54,7 +54,8 @@ def ewt(data: Path) -> Job:
 
     return Job(
         head="TokenClassificationHead",
-        data=f"UD English EWT, {NUM_LABELLED} tagged sentences (teacher: 12,544; the third student: those without tags)",
+        data=f"UD English EWT, {NUM_LABELLED} tagged sentences (teacher: 12,544; the third student: those without "
+        "tags)",
         score="token accuracy",
         teacher=model,
         student=lambda: model(pretrained.STUDENT_LAYERS),
