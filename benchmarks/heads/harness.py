@@ -127,7 +127,11 @@ class Contest:
             weight_decay=0.01,
             seed=seed,
         ).train()
-        return self.job.measure(self.trainer(model, alpha=1.0))
+        return self.measured(model)
+
+    def measured(self, model: PreTrainedModel) -> dict[str, float]:
+        """The scores of a model, by a trainer without teacher, which answers the rows in their order."""
+        return self.job.measure(self.trainer(model, alpha=1.0, train_sampling_strategy="sequential"))
 
     @cached_property
     def teacher(self) -> tuple[PreTrainedModel, dict[str, Any]]:
@@ -164,7 +168,11 @@ class Contest:
             tried[rate] = self.trained_student(rate, first, rows, alpha)
         best = self._best(tried)
         runs = [tried[best], *(self.trained_student(best, seed, rows, alpha) for seed in others)]
-        return {"rate": best, "tried": {f"{rate:g}": tried[rate][self.job.score] for rate in sorted(tried)}, "runs": runs}
+        return {
+            "rate": best,
+            "tried": {f"{rate:g}": tried[rate][self.job.score] for rate in sorted(tried)},
+            "runs": runs,
+        }
 
     def _best(self, tried: dict[float, dict[str, Any]]) -> float:
         choose = min if self.job.lower_is_better else max

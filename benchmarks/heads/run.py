@@ -15,20 +15,20 @@ from pathlib import Path
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 sys.path.append(str(Path(__file__).parents[1]))  # where `measuring` is
 
-import ctc  # noqa: E402
-import datasets  # noqa: E402
-import images  # noqa: E402
-import language_models  # noqa: E402
-import question_answering  # noqa: E402
-import sentences  # noqa: E402
-import sound  # noqa: E402
-import tagging  # noqa: E402
-import torch  # noqa: E402
-import writing  # noqa: E402
-from harness import Contest, Job, MissingIngredient  # noqa: E402
-from measuring import RESULTS, circumstances  # noqa: E402
-from report import merge  # noqa: E402
-from transformers.utils.logging import disable_progress_bar  # noqa: E402
+import ctc
+import datasets
+import images
+import language_models
+import question_answering
+import sentences
+import sound
+import tagging
+import torch
+import writing
+from harness import Contest, Job, MissingIngredient
+from measuring import RESULTS, circumstances
+from report import merge
+from transformers.utils.logging import disable_progress_bar
 
 
 JOBS: dict[str, Callable[[Path], Job]] = {

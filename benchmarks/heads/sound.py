@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import Dataset
 from harness import Job, read
 from transformers import ASTConfig, ASTForAudioClassification, PreTrainedModel

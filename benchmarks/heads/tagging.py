@@ -31,7 +31,10 @@ def _tokenized(rows: Dataset) -> Dataset:
 
 
 def ewt(data: Path) -> Job:
-    train, evaluation = read(data, "ud_english_ewt_pos", "train", 12_544), read(data, "ud_english_ewt_pos", "validation", 1000)
+    train, evaluation = (
+        read(data, "ud_english_ewt_pos", "train", 12_544),
+        read(data, "ud_english_ewt_pos", "validation", 1000),
+    )
     tags = train.features["upos"].feature.names
     teacher_rows, measured = _tokenized(train), _tokenized(evaluation).sort("length")
 
@@ -51,7 +54,8 @@ def ewt(data: Path) -> Job:
 
     return Job(
         head="TokenClassificationHead",
-        data=f"UD English EWT, {NUM_LABELLED} tagged sentences (teacher: 12,544; the third student: those without tags)",
+        data=f"UD English EWT, {NUM_LABELLED} tagged sentences (teacher: 12,544; the third student: those without "
+        "tags)",
         score="token accuracy",
         teacher=model,
         student=lambda: model(pretrained.STUDENT_LAYERS),

@@ -44,21 +44,36 @@ scores, report = loaded("scores"), loaded("report")
 
 @pytest.mark.timeout(2 * SECONDS + 10)
 def test_a_job_runs_keeps_its_teacher_and_merges_its_row(tmp_path):
-    text = [f"Citizen {number}:\nBefore we proceed any further, hear {number * 37 % 101} of me speak." for number in range(60)]
+    text = [
+        f"Citizen {number}:\nBefore we proceed any further, hear {number * 37 % 101} of me speak."
+        for number in range(60)
+    ]
     for split in ("train", "validation"):
         file = tmp_path / "data" / "tiny_shakespeare" / f"{split}.parquet"
         file.parent.mkdir(parents=True, exist_ok=True)
         Dataset.from_dict({"text": text}).to_parquet(str(file))
     results = tmp_path / "results"
     results.mkdir()
-    arguments = ["causal", "--smoke", "--real-data", tmp_path / "data", "--results", results, "--output_dir", "outputs"]
+    arguments = [
+        "causal",
+        "--smoke",
+        "--real-data",
+        tmp_path / "data",
+        "--results",
+        results,
+        "--output_dir",
+        "outputs",
+    ]
 
     run_benchmark(tmp_path, *arguments, "--seeds", 0, 1)
 
     job = json.loads((results / "heads.json").read_text())["causal"]
     assert [run["seed"] for run in job["arms"]["distilled"]["runs"]] == [0, 1]
     assert job["arms"]["labels alone"]["runs"] != job["arms"]["distilled"]["runs"]
-    assert job["circumstances"]["torch"] and job["teacher"]["parameters"] > job["arms"]["distilled"]["runs"][0]["parameters"]
+    assert (
+        job["circumstances"]["torch"]
+        and job["teacher"]["parameters"] > job["arms"]["distilled"]["runs"][0]["parameters"]
+    )
     assert "| CausalLMHead | Tiny Shakespeare | perplexity ↓ |" in (results / "heads.md").read_text()
 
     kept = tmp_path / "outputs" / "causal" / "teacher" / "model.safetensors"
