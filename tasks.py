@@ -7,7 +7,8 @@ Tasks:
     check       lint and types only
     format      rewrite the sources in the house's format
     wheel       build dist/*.tar.gz and dist/*.whl, and test the wheel away from the checkout
-    benchmarks  run every script in benchmarks/, with the arguments
+    benchmarks  run every script in benchmarks/, with the arguments; benchmarks/heads/run.py where HF_DISTILL_DATA
+                names a folder of real data sets
     clean       remove all that these tasks made, .venv too
 
 The first run makes .venv and installs the versions of constraints.txt into it, which takes a minute or two. Set PYTHON
@@ -125,7 +126,8 @@ def wheel():
 
 def benchmarks(*arguments):
     python = environment()
-    for script in sorted((ROOT / "benchmarks").glob("*.py")):
+    folder = ROOT / "benchmarks"
+    for script in (*sorted(folder.glob("*.py")), folder / "heads" / "run.py"):
         run(python, script, *arguments)
 
 

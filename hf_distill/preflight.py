@@ -99,6 +99,19 @@ def check_own_loss(student: nn.Module, head: Head) -> None:
         )
 
 
+def check_smoothing(head: Head) -> None:
+    """Labels that are smoothed name classes, of which the logits are scores.
+
+    Raises:
+        ConfigurationError: if they are transcripts, or boxes.
+    """
+    if isinstance(head, (CTCHead, ObjectDetectionHead)):
+        raise ConfigurationError(
+            f"`label_smoothing_factor` replaces the student's own loss by a cross-entropy with its labels, and those "
+            f"of a {type(head).__name__} name no class for each of its scores. Set `label_smoothing_factor=0`."
+        )
+
+
 def share_frozen_encoder(student: nn.Module, teacher: PreTrainedModel) -> bool:
     """Whether student and teacher hold one and the same encoder, which nothing trains, so that it may run once."""
     student, teacher = unwrap_peft_model(student), unwrap_peft_model(teacher)

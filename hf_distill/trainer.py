@@ -130,6 +130,8 @@ class DistillationTrainer(FeatureTraining):
                 "Pass a model, an id or a path as `teacher=`, or train on the labels alone with `alpha=1`."
             )
         preflight.check_same_tokens(objective, self.teacher_processing_class)
+        if objective.requires.labels and self.label_smoother is not None:
+            preflight.check_smoothing(self.head)
         if objective.requires.labels and self.compute_loss_func is None:
             preflight.check_own_loss(self.model, self.head)
         if self.teacher is not None:
@@ -320,10 +322,16 @@ class DistillationTrainer(FeatureTraining):
         if self.teacher_processing_class is None or self._teacher_inputs is not None or dataset is None:
             return
         teacher: Any = self.teacher
-        columns: dict[str, tuple[str, ...]] = {}
-        if rows := sampled_rows(dataset, NUM_COLUMN_ROWS):
-            names, tokenizer = self._named_columns, self._tokenizers[0]
-            columns = raw_columns(rows, self.teacher_processing_class, teacher.input_names, tokenizer, names)
+        rows = sampled_rows(dataset, NUM_COLUMN_ROWS)
+        if not rows:
+            raise ConfigurationError(
+                f"the teacher is to read raw columns by a {type(self.teacher_processing_class).__name__}, and the "
+                "data set is a stream of which no row can be looked at beforehand. Give it as an `IterableDataset` of "
+                "`datasets`, or make the teacher's inputs in it (`teacher_input_ids` …) and leave "
+                "`teacher_processing_class` out."
+            )
+        names, tokenizer = self._named_columns, self._tokenizers[0]
+        columns = raw_columns(rows, self.teacher_processing_class, teacher.input_names, tokenizer, names)
         limits = [max_positions(each.model) for each in online_teachers(teacher)]
         limit = min((each for each in limits if each is not None), default=None)
         self._teacher_inputs = TeacherInputs(

@@ -71,6 +71,12 @@ def test_a_student_without_a_loss_of_its_own(tmp_path):
     preflight.check_own_loss(bert(), SingleLabelHead())
 
 
+def test_transcripts_are_not_smoothed(tmp_path):
+    with pytest.raises(ConfigurationError, match="those of a CTCHead name no class for each of its scores"):
+        trainer_for(tmp_path, "transcripts", label_smoothing_factor=0.1)
+    trainer_for(tmp_path, "transcripts", label_smoothing_factor=0.1, alpha=0)
+
+
 def test_heads_of_different_kinds():
     with pytest.raises(
         UnsupportedModelError,

@@ -28,7 +28,7 @@ from hf_distill.terms import (
 )
 from hf_distill.types import Requirements
 from tests.gradients import GradientRecorder, relative_difference
-from tests.tiny_models import ALL_HEADS, PaddingCollator, bert, model_for, rows_for
+from tests.tiny_models import ALL_HEADS, WITHOUT_CLASSES, PaddingCollator, bert, model_for, rows_for
 from tests.tiny_trainers import loss_logs, trainer_for
 
 
@@ -141,9 +141,7 @@ def test_dkd_is_the_papers_loss_in_loops(tmp_path, head):
         assert log[f"loss/{name}"] == pytest.approx(mean.item(), rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    "head", [head for head in ALL_HEADS if head not in ("regression", "transcripts", "embeddings")]
-)
+@pytest.mark.parametrize("head", [head for head in ALL_HEADS if head not in WITHOUT_CLASSES])
 def test_dkd_does_not_depend_on_how_a_batch_is_split(tmp_path, head):
     whole, whole_log = one_step(tmp_path, head, recipes.dkd(), rows_for(head), batch_size=8)
     split, split_log = one_step(tmp_path, head, recipes.dkd(), rows_for(head), batch_size=2, accumulation=4)

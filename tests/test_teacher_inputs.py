@@ -24,6 +24,7 @@ from hf_distill import DistillationTrainer, check_invariances, preflight_report
 from hf_distill.errors import ConfigurationError, MissingInputError, VocabularyMismatchError
 from hf_distill.teacher_inputs import DataCollatorWithTeacherInputs, TeacherInputs
 from tests.gradients import ALPHA, TEMPERATURE, GradientRecorder, arguments, relative_difference
+from tests.test_trial_batches import Pipe
 from tests.tiny_models import BLOCK_SIZES, NO_DROPOUT, bert, model_for, rows_for, t5, vision
 from tests.tiny_trainers import trainer_for
 from tests.two_tokenizers import QUESTIONS, SENTENCES, byte_pair_tokenizer, pair_rows, wordpiece_tokenizer
@@ -230,6 +231,12 @@ def test_a_kind_of_input_without_a_reader_of_its_own_is_the_students():
     )
     batch = collator([{"caption": text, "pixel_values": torch.ones(3, 2, 2)} for text in SENTENCES])
     assert set(batch) == {"pixel_values", "teacher_input_ids", "teacher_pixel_values"}
+
+
+def test_a_stream_that_cannot_be_looked_at_beforehand(tmp_path):
+    """Nothing would say which columns are meant, and the teacher would read the student's tokens."""
+    with pytest.raises(ConfigurationError, match=r"is a stream of which no row can be looked at .* leave"):
+        pair_trainer(tmp_path, Pipe(pair_rows()), max_steps=1)
 
 
 def test_a_column_that_the_evaluation_lacks(tmp_path):

@@ -171,6 +171,8 @@ ALL_HEADS = (
     *("transcripts", "embeddings"),
 )
 WITHOUT_OWN_LOSS = ("embeddings",)
+WITHOUT_CLASSES = ("regression", "transcripts", "embeddings")
+"""Their labels, if they have any, name no class of a position."""
 
 
 def rows_for(head: str, lengths: tuple[int, ...] = (3, 9, 4, 7, 5, 8, 6, 4)) -> list[dict[str, Any]]:

@@ -16,8 +16,9 @@ SEPARATE = (
     ("q", "k", "v"),
 )
 """What Transformers calls three linear maps."""
-FUSED = ("c_attn", "Wqkv", "qkv_proj", "qkv")
-"""What it calls one linear map that gives all queries, then all keys, then all values."""
+FUSED = {"GPT2Attention": "c_attn", "ModernBertAttention": "Wqkv", "Phi3Attention": "qkv_proj"}
+"""Attentions whose one linear map gives all queries, then all keys, then all values, and what it is called. Maps of
+the same names have other layouts elsewhere, so none is guessed."""
 HEAD_SIZES = ("head_dim", "attention_head_size", "key_value_proj_dim")
 CROSS_ATTENTION = ("cross", "encoder_attn", "encdec")
 """What the names of attentions from a decoder to an encoder contain."""
@@ -50,12 +51,20 @@ class Projections(NamedTuple):
 
 
 def self_attentions(block: nn.Module) -> Iterator[nn.Module]:
-    """The parts of a block that attend within one sequence, by the names of their projections."""
+    """The parts of a block that attend within one sequence, by the names of their projections.
+
+    None where the block is a stage, which holds blocks itself: those may read windows, or share weights.
+    """
+    if any(is_stack(module) for module in block.modules()):
+        return
     for path, module in block.named_modules():
-        names = dict(module.named_children()).keys()
-        is_attention = any(names >= set(trio) for trio in SEPARATE) or names & set(FUSED)
-        if is_attention and not any(word in path.lower() for word in CROSS_ATTENTION):
+        if _linear_maps(module) and not any(word in path.lower() for word in CROSS_ATTENTION):
             yield module
+
+
+def is_stack(module: nn.Module) -> bool:
+    """Whether it is a list of which every entry holds an attention, of a kind that we know or called so."""
+    return isinstance(module, nn.ModuleList) and len(module) > 0 and all(_attends(block) for block in module)
 
 
 def projections_of(block: nn.Module, config: Any) -> Projections:
@@ -70,15 +79,11 @@ def projections_of(block: nn.Module, config: Any) -> Projections:
     attentions = list(self_attentions(block))
     if len(attentions) != 1:
         raise UnsupportedModelError(
-            f"a block {type(block).__name__} has {len(attentions)} self-attentions that hf_distill knows, and a "
-            "relation of queries, keys or values needs exactly one. Use a term that reads hidden states."
+            f"a block {type(block).__name__} has {len(attentions)} self-attentions whose queries, keys and values "
+            "hf_distill knows how to read, and exactly one is needed. Use a term that reads hidden states."
         )
     (attention,) = attentions
-    children = dict(attention.named_children())
-    modules = next(
-        (tuple(children[name] for name in trio) for trio in SEPARATE if children.keys() >= set(trio)),
-        tuple(children[name] for name in FUSED if name in children),
-    )
+    modules = _linear_maps(attention)
     head_size = next((getattr(attention, name) for name in HEAD_SIZES if hasattr(attention, name)), None)
     width = _width(modules[0])
     num_heads = width // head_size if width and head_size else 0
@@ -90,6 +95,19 @@ def projections_of(block: nn.Module, config: Any) -> Projections:
             f"{head_size}, so they do not fall into heads. Use a term that reads hidden states."
         )
     return Projections(modules, num_heads, head_size)
+
+
+def _attends(block: nn.Module) -> bool:
+    return any("attention" in type(module).__name__.lower() or _linear_maps(module) for module in block.modules())
+
+
+def _linear_maps(module: nn.Module) -> tuple[nn.Module, ...]:
+    """The maps that make queries, keys and values, or the one that makes all; none where the module has none."""
+    children = dict(module.named_children())
+    fused = next((FUSED[parent.__name__] for parent in type(module).__mro__ if parent.__name__ in FUSED), None)
+    if fused is not None:
+        return (children[fused],)
+    return next((tuple(children[name] for name in trio) for trio in SEPARATE if children.keys() >= set(trio)), ())
 
 
 def _width(linear: nn.Module) -> int | None:

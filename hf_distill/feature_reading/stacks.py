@@ -7,7 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hf_distill.errors import UnsupportedModelError
-from hf_distill.feature_reading.projections import Projections, projections_of, self_attentions
+from hf_distill.feature_reading.projections import Projections, is_stack, projections_of, self_attentions
 from hf_distill.types import Anatomy, StackShape
 
 
@@ -51,8 +51,8 @@ def stacks_of(model: nn.Module) -> Mapping[str, Stack]:
     found = dict(_stacks(model))
     if not found:
         raise UnsupportedModelError(
-            f"{type(model).__name__} has no list of blocks with attention that hf_distill knows, so its layers cannot "
-            "be told apart. Use terms that read logits and labels only."
+            f"{type(model).__name__} has no list of blocks with attention, so its layers cannot be told apart. Use "
+            "terms that read logits and labels only."
         )
     if len(found) == 1:
         return {"": next(iter(found.values()))}
@@ -76,15 +76,14 @@ def anatomy_of(model: nn.Module) -> Anatomy:
 
 
 def _stacks(model: nn.Module) -> Iterator[tuple[str, Stack]]:
-    """Outermost lists of which every entry holds a self-attention, with their paths."""
+    """Outermost lists of which every entry holds an attention, with their paths."""
     modules = dict(model.named_modules())
     outer: tuple[str, ...] = ()
     for path, module in modules.items():
-        if not isinstance(module, nn.ModuleList) or len(module) == 0 or path.startswith(outer):
-            continue
-        if all(next(self_attentions(block), None) is not None for block in module):
+        if is_stack(module) and not path.startswith(outer):
             outer = (*outer, f"{path}.")
-            yield path, Stack(module, _model_above(path, modules))
+            blocks: Any = module
+            yield path, Stack(blocks, _model_above(path, modules))
 
 
 def _model_above(path: str, modules: Mapping[str, nn.Module]) -> PreTrainedModel:

@@ -5,6 +5,7 @@ The contract is that of `features`, with `token_mask` as in `attention_maps`.
 
 import math
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from hf_distill.functional.precision import computation_dtype, without_autocast
 
 MAX_SCORES = 2**24
 """How many scores are held at once, of student and teacher each: 64 MiB in float32."""
+MAX_KEPT_SCORES = 2**23
+"""Up to how many scores there is a gradient to keep: 32 MiB in float32."""
 
 
 def self_attention_relation(
@@ -41,8 +44,9 @@ def self_attention_relation(
     keys, R_i = softmax_j(q_i · k_j / √d), which with as many relation heads as the models have heads is their
     attention. Rotary positions, biases of positions and causal masks come after queries and keys, and are not in it.
 
-    The scores of all pairs of tokens are not kept for the backward pass, which computes them again, and are made for
-    some relation heads at a time, so that the memory does not grow with their number.
+    The scores of all pairs of tokens are made for some relation heads at a time, so that the memory does not grow with
+    their number. The gradient by the student's scores, R^student − R^teacher, is kept for the backward pass where it
+    is small, and computed again otherwise.
 
     Shapes: B batch, H heads, L tokens, A relation heads. H and the width of a head are each model's own.
 
@@ -91,17 +95,59 @@ def self_attention_relation(
     operands = ours, heads.get("student_keys", ours), theirs, heads.get("teacher_keys", theirs)
     batch, _, length, _ = student_vectors.shape
     heads_at_once = max(1, MAX_SCORES // max(1, batch * length**2))
-    divergence = partial(
-        checkpoint, _relation_kl, use_reentrant=False, preserve_rng_state=False, token_mask=token_mask
-    )
-    chunks = zip(*(tensor.split(heads_at_once, dim=1) for tensor in operands), strict=True)
-    return torch.cat([divergence(*chunk) for chunk in chunks], dim=1)
+    chunks = list(zip(*(tensor.split(heads_at_once, dim=1) for tensor in operands), strict=True))
+    if any(tensor.requires_grad for tensor in operands[2:]):
+        learn_both = partial(checkpoint, _relation_kl, use_reentrant=False, preserve_rng_state=False)
+        return torch.cat([learn_both(*chunk, token_mask=token_mask) for chunk in chunks], dim=1)
+    keeps = batch * num_relation_heads * length**2 <= MAX_KEPT_SCORES
+    learn_student: Any = _StudentRelationKL.apply
+    return torch.cat([learn_student(*chunk, token_mask, keeps) for chunk in chunks], dim=1)
 
 
 def _relation_heads(vectors: Tensor, num_relation_heads: int, token_mask: Tensor | None) -> Tensor:
     """`(B, A, L, d)`: the vectors of all heads joined and split anew, 0 at padding."""
     joined = keep_counted(vectors.transpose(1, 2).flatten(2), token_mask)
     return joined.reshape(*joined.shape[:2], num_relation_heads, -1).transpose(1, 2)
+
+
+class _StudentRelationKL(torch.autograd.Function):
+    """`_relation_kl` with its gradient by hand, for a teacher that learns nothing: ∂KL_i / ∂score_ij = q_ij − p_ij."""
+
+    @staticmethod
+    def forward(ctx: Any, *operands: Any) -> Tensor:
+        student, student_keys, teacher, teacher_keys, token_mask, keeps = operands
+        log_q = _log_relations(student, student_keys, token_mask)
+        log_p = _log_relations(teacher, teacher_keys, token_mask)
+        p = log_p.exp()
+        values = (log_p.sub_(log_q).masked_fill_(p == 0, 0.0) * p).sum(dim=-1)
+        kept = (log_q.exp_().sub_(p),) if keeps else (teacher, teacher_keys)
+        ctx.keeps = keeps
+        ctx.save_for_backward(student, student_keys, token_mask, *kept)
+        return keep_counted(values, _rows(values, token_mask))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        student, student_keys, token_mask, *kept = ctx.saved_tensors
+        if ctx.keeps:
+            (difference,) = kept
+        else:
+            difference = _log_relations(student, student_keys, token_mask).exp_()
+            difference -= _log_relations(kept[0], kept[1], token_mask).exp_()
+        (gradient,) = gradients
+        rows = _rows(gradient, token_mask)
+        by_score = keep_counted(difference, rows) * (gradient / math.sqrt(student.shape[-1]))[..., None]
+        with without_autocast(student):
+            return by_score @ student_keys, by_score.transpose(-1, -2) @ student, None, None, None, None
+
+
+def _rows(values: Tensor, token_mask: Tensor | None) -> Tensor | None:
+    """Bool `(B, A, L)`: the tokens that are no padding, for each relation head."""
+    return None if token_mask is None else token_mask[:, None].expand(values.shape)
+
+
+def _log_relations(vectors: Tensor, keys: Tensor, token_mask: Tensor | None) -> Tensor:
+    """`(B, A, L, L)`: log R."""
+    return torch.log_softmax(_scores(vectors, keys, token_mask), dim=-1)
 
 
 def _relation_kl(

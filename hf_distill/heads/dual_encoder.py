@@ -47,8 +47,8 @@ class DualEncoderHead(Head):
         per_text: Tensor = outputs["logits_per_text"]
         if per_text.shape[0] != per_text.shape[1]:
             raise MissingInputError(
-                f"a batch has {per_text.shape[0]} texts and {per_text.shape[1]} images or sounds, so they are no pairs. "
-                "Give each row of the data set one text and one image, or one sound."
+                f"a batch has {per_text.shape[0]} texts and {per_text.shape[1]} images or sounds, which are no "
+                "pairs. Give each row of the data set one text and one image, or one sound."
             )
         if self.activation == "sigmoid":
             return torch.stack((per_text.t(), torch.zeros_like(per_text.t())), dim=-1)

@@ -3,11 +3,22 @@
 import pytest
 import torch
 from torch import nn
-from transformers import BloomConfig, BloomForCausalLM, Phi3Config, Phi3ForCausalLM
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    CodeGenConfig,
+    CodeGenForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    SwinConfig,
+    SwinForImageClassification,
+)
 
 from hf_distill.errors import UnsupportedModelError
+from hf_distill.feature_reading import anatomy_of
 from hf_distill.feature_reading.projections import projections_of, self_attentions
 from hf_distill.feature_reading.stacks import stacks_of
+from hf_distill.types import StackShape
 from tests.architectures import model_of
 from tests.tiny_models import SIZES
 
@@ -44,10 +55,26 @@ def test_a_fused_map_with_shared_keys_is_split_where_the_model_splits_it():
 
 
 def test_a_layout_that_is_not_known_is_not_guessed():
-    """BLOOM's one map gives query, key and value of the first head, then of the next."""
-    config = BloomConfig(vocab_size=40, hidden_size=16, n_layer=1, n_head=2)
-    with pytest.raises(UnsupportedModelError, match="BloomForCausalLM has no list of blocks with attention"):
-        stacks_of(BloomForCausalLM(config))
+    """BLOOM's one map gives query, key and value of the first head, then of the next. Its hidden states are read."""
+    model = BloomForCausalLM(BloomConfig(vocab_size=40, hidden_size=16, n_layer=3, n_head=2))
+    assert anatomy_of(model).stack(None) == StackShape(3, 16)
+    with pytest.raises(UnsupportedModelError, match="block BloomBlock has 0 self-attentions whose queries"):
+        stacks_of(model)[""].projections(1)
+
+
+def test_the_same_name_may_mean_another_layout():
+    """CodeGen's `qkv_proj` gives queries, values and keys, in four groups."""
+    model = CodeGenForCausalLM(CodeGenConfig(vocab_size=40, n_embd=32, n_layer=1, n_head=4, rotary_dim=4))
+    assert list(self_attentions(stacks_of(model)[""].blocks[0])) == []
+
+
+def test_a_stage_of_blocks_is_no_block():
+    """Swin's attention reads windows, of which there are more than rows."""
+    sizes = {"image_size": 16, "patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2]}
+    stack = stacks_of(SwinForImageClassification(SwinConfig(**sizes, window_size=2)))[""]
+    assert stack.shape == StackShape(2, 16)
+    with pytest.raises(UnsupportedModelError, match="block SwinStage has 0 self-attentions whose"):
+        stack.projections(1)
 
 
 def test_cross_attention_is_left_out():
@@ -57,8 +84,8 @@ def test_cross_attention_is_left_out():
 
 
 def test_a_block_with_two_self_attentions():
-    block = nn.ModuleList([Attention(q=8, k=8, v=8), Attention(q=8, k=8, v=8)])
-    with pytest.raises(UnsupportedModelError, match="block ModuleList has 2 self-attentions"):
+    block = nn.ModuleDict({name: Attention(q=8, k=8, v=8) for name in ("one", "other")})
+    with pytest.raises(UnsupportedModelError, match="block ModuleDict has 2 self-attentions whose"):
         projections_of(block, None)
 
 

@@ -259,7 +259,12 @@ def test_blocks_that_share_their_weights():
     model = AlbertForSequenceClassification(AlbertConfig(**sizes, vocab_size=VOCAB_SIZE, num_hidden_layers=3))
     with pytest.raises(UnsupportedModelError, match="has 1 blocks and recorded 4 hidden_states"):
         read(model, [Feature("hidden_states", 1)], batch_of("bert"))
-    with pytest.raises(UnsupportedModelError, match="block 1 of AlbertForSequenceClassification runs several times"):
+
+
+def test_a_block_that_runs_twice():
+    model = model_of("bert", 2)
+    model.bert.encoder.layer[1] = model.bert.encoder.layer[0]
+    with pytest.raises(UnsupportedModelError, match="block 1 of BertForSequenceClassification runs several times"):
         read(model, [Feature("keys", 1)], batch_of("bert"))
 
 

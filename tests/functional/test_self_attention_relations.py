@@ -89,22 +89,46 @@ def test_a_rotation_of_a_relation_head_changes_nothing():
     )
 
 
+@pytest.mark.parametrize("max_kept_scores", [2**23, 0], ids=["kept", "computed again"])
 @pytest.mark.parametrize("max_scores, num_calls", [(2**24, 1), (2 * 5 * 5 * 4, 2), (1, 6)])
-def test_relation_heads_may_go_some_at_a_time(monkeypatch, max_scores, num_calls):
+def test_relation_heads_may_go_some_at_a_time(monkeypatch, max_scores, num_calls, max_kept_scores):
+    """With the gradient of a teacher that learns too, which torch derives, and by hand without."""
     calls = []
-    original = self_attention_relations.checkpoint
+    original = self_attention_relations._log_relations
     function = partial(self_attention_relation, num_relation_heads=6, token_mask=REAL)
     expected = value_and_gradients(function, STUDENT, TEACHER)
     monkeypatch.setattr(self_attention_relations, "MAX_SCORES", max_scores)
+    monkeypatch.setattr(self_attention_relations, "MAX_KEPT_SCORES", max_kept_scores)
     monkeypatch.setattr(
-        self_attention_relations, "checkpoint", lambda *args, **kwargs: calls.append(1) or original(*args, **kwargs)
+        self_attention_relations, "_log_relations", lambda *operands: calls.append(1) or original(*operands)
     )
     for tensor, other in zip(value_and_gradients(function, STUDENT, TEACHER), expected, strict=True):
         torch.testing.assert_close(tensor, other)
-    assert len(calls) == num_calls
+    assert not calls
+    student = STUDENT.clone().requires_grad_()
+    values = function(student, TEACHER)
+    values.sum().backward()
+    torch.testing.assert_close(values, expected[0])
+    torch.testing.assert_close(student.grad, expected[1])
+    assert len(calls) == 2 * num_calls * (1 if max_kept_scores else 2)
 
 
-def test_the_scores_are_not_kept_for_the_backward_pass():
+@pytest.mark.parametrize("max_kept_scores", [2**23, 0], ids=["kept", "computed again"])
+@pytest.mark.parametrize("mask", [None, REAL], ids=["all", "padded"])
+def test_the_gradient_by_hand_is_that_of_differences(monkeypatch, mask, max_kept_scores):
+    """Of values that are weighed unlike each other, by the vectors and by keys of their own."""
+    monkeypatch.setattr(self_attention_relations, "MAX_KEPT_SCORES", max_kept_scores)
+    keys, teacher_keys = STUDENT.flip(2).clone().requires_grad_(), TEACHER.flip(1)
+
+    def function(vectors, keys):
+        options = {"student_keys": keys, "teacher_keys": teacher_keys, "token_mask": mask}
+        return self_attention_relation(vectors, TEACHER, num_relation_heads=3, **options)
+
+    assert torch.autograd.gradcheck(function, (STUDENT.clone().requires_grad_(), keys))
+
+
+def test_many_scores_are_not_kept_for_the_backward_pass(monkeypatch):
+    monkeypatch.setattr(self_attention_relations, "MAX_KEPT_SCORES", 4 * 64 * 64 - 1)
     kept = []
     student, teacher = torch.randn(1, 2, 64, 4, requires_grad=True), torch.randn(1, 2, 64, 4)
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda t: t):

@@ -8,7 +8,7 @@ import torch
 from hf_distill.heads import Head, TokenClassificationHead, head_of
 from hf_distill.heads.base import at_least_float32, real_tokens
 from hf_distill.types import Unit
-from tests.tiny_models import ALL_HEADS, PaddingCollator, model_for, rows_for
+from tests.tiny_models import ALL_HEADS, WITHOUT_CLASSES, PaddingCollator, model_for, rows_for
 
 
 LABELS = torch.tensor([[1, -100, 2], [0, -100, -100]])
@@ -84,7 +84,7 @@ def test_the_base_is_abstract():
         Head()
 
 
-@pytest.mark.parametrize("name", [name for name in ALL_HEADS if name != "regression"])
+@pytest.mark.parametrize("name", [name for name in ALL_HEADS if name not in WITHOUT_CLASSES])
 def test_targets_name_the_classes_that_the_own_loss_asks_for(name):
     """The cross-entropy of the logits with them is the model's own loss, summed over its labels."""
     model, batch = model_for(name, 1).double(), PaddingCollator(extra=2)(rows_for(name))
@@ -96,9 +96,10 @@ def test_targets_name_the_classes_that_the_own_loss_asks_for(name):
     assert (where.mask & (where.targets >= 0)).sum() == where.counts[Unit.LABEL] > 0
 
 
-def test_numbers_name_no_class():
-    batch = PaddingCollator()(rows_for("regression"))
-    assert head_of(model_for("regression", 1)).positions(batch).targets is None
+@pytest.mark.parametrize("name", WITHOUT_CLASSES)
+def test_labels_that_name_no_class_of_a_position(name):
+    batch = PaddingCollator()(rows_for(name))
+    assert head_of(model_for(name, 1)).positions(batch).targets is None
 
 
 @pytest.mark.parametrize("name", [name for name in ALL_HEADS if name not in ("seq2seq", "bart", "speech")])

@@ -193,7 +193,7 @@ def test_texts_without_an_image_of_their_own():
     batch = PaddingCollator()(float32(ROWS))
     batch["pixel_values"] = batch["pixel_values"][:4]
     model = clip()
-    with pytest.raises(MissingInputError, match="8 texts and 4 images or sounds, so they are no pairs"):
+    with pytest.raises(MissingInputError, match="8 texts and 4 images or sounds, which are no pairs"):
         head_of(model).signals(model(**batch), batch)
 
 
