@@ -156,9 +156,9 @@ def test_the_tokenizer_of_a_processor_is_the_students(tmp_path):
     tokenizer = Wav2Vec2CTCTokenizer(tmp_path / "vocab.json", unk_token="[UNK]", pad_token="[PAD]")
     processor = Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), tokenizer)
     head = head_of(listener())
-    assert preflight.tokenizers(processor, None, head, False) == (tokenizer, None)
-    assert preflight.tokenizers(tokenizer, None, head, False) == (tokenizer, None)
-    assert preflight.tokenizers(Wav2Vec2FeatureExtractor(), None, head, False) == (None, None)
+    assert preflight.tokenizers(processor, [], head) == (tokenizer, None)
+    assert preflight.tokenizers(tokenizer, [], head) == (tokenizer, None)
+    assert preflight.tokenizers(Wav2Vec2FeatureExtractor(), [], head) == (None, None)
 
 
 def test_empty_data_sets():
