@@ -63,9 +63,10 @@ class FeatureTraining(ExactEvaluation):
                 f"{', '.join(f'{name} parallelism of {size}' for name, size in splits.items() if size > 1)}. Train "
                 "with DDP or FSDP alone, or drop the terms that compare layers."
             )
-        if self.args.activation_checkpointing:
-            options: Any = self.args.activation_checkpointing_kwargs
-            check_checkpointing(self.model, options)
+        # Transformers 5.20 calls it gradient checkpointing.
+        kind = "activation" if hasattr(self.args, "activation_checkpointing") else "gradient"
+        if getattr(self.args, f"{kind}_checkpointing"):
+            check_checkpointing(self.model, getattr(self.args, f"{kind}_checkpointing_kwargs"))
         bound = objective.bound(anatomy_of(self.model), anatomy_of(self.teacher.model))
         requires = bound.requires
         if shares_encoder and any(feature.side != "decoder" for feature in requires.student_features):
