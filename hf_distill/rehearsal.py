@@ -187,7 +187,7 @@ def check_lengths(longest: Mapping[str, int], models: Mapping[str, nn.Module]) -
         if has_position_table(model):
             faults.append(f"{says}{maximum} positions")
         else:
-            warnings.append(f"{says}max_position_embeddings={maximum}: its answers beyond may be worse.".capitalize())
+            warnings.append(f"A{says[1:]}max_position_embeddings={maximum}: its answers beyond may be worse.")
     if faults:
         raise ConfigurationError(
             f"{'; '.join(faults)}. Truncate the rows to the smaller maximum (`max_length=` of the tokenizer), or "
