@@ -14,7 +14,7 @@ Both students have the same rows, batches, steps and initial weights; each has i
 chosen with seed 0 on the evaluation rows, alike for both, so all scores are a little too good. T and α are the
 library's defaults for every job; *distilled without labels* sees the teacher's answers alone (α = 0) on more rows.
 Each job has minutes of one core, so models are small and far from converged. A row whose students hardly beat chance
-(0.5 for QNLI, 0 for STS-B) says little about distilling. The seconds leave out a teacher that
+(0.5 for QNLI, 0 for STS-B and CoLA) says little about distilling. The seconds leave out a teacher that
 was kept from an earlier run."""
 
 
