@@ -80,9 +80,9 @@ def check_invariances(trainer: Any, num_rows: int = 8) -> InvarianceReport:
     | teacher unchanged | its weights and buffers before and after a step of the student |
 
     All run on copies of student and teacher, in float64 where both have 50 million weights at most and can compute in
-    it, else in float32.
-    Dropout is off; batch normalisation is in train mode, and breaks the first three by what it is, as dual encoders
-    break accumulation. Nothing of the trainer changes. With several processes, call it on all of them.
+    it, else in float32. Dropout is off; batch normalisation is in train mode, and breaks the first three by what it
+    is, as dual encoders break accumulation. Nothing of the trainer changes. With several processes, call it on all of
+    them.
 
     Raises:
         ConfigurationError: if weights are sharded or the training data has no row that can be read.

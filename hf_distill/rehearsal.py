@@ -153,7 +153,7 @@ def _rehearsed(trainer: Any, rows: list[Any]) -> PreflightReport:
     warnings += _warnings_of_inputs(batch, models, names)
     student, teacher, where, _ = trainer._compare(trainer.model, batch, trainer.distillation_objective.requires)
     if trainer.compute_loss_func is None and trainer.label_smoother is None:
-        warnings += check_own_loss(student, where)
+        warnings += check_label_count(student, where)
     terms, logits_bytes = _term_sizes(trainer, student, teacher, where)
     warnings += _warnings_of_sizes(terms)
     score = teacher_score(trainer.head, _teacher_answers(trainer, evaluation_batches))
@@ -196,7 +196,7 @@ def check_lengths(longest: Mapping[str, int], models: Mapping[str, nn.Module]) -
     return warnings
 
 
-def check_own_loss(student: Signals, where: Positions) -> list[str]:
+def check_label_count(student: Signals, where: Positions) -> list[str]:
     """The student's own loss is the mean cross-entropy over the labels that are counted, where labels name classes.
 
     Returns:
