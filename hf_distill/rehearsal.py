@@ -326,7 +326,7 @@ def _teacher_answers(trainer: Any, batches: list[dict[str, Any]]) -> list[tuple[
     with torch.no_grad():
         for batch in batches:
             if trainer.head.has_labels(batch):
-                _, teacher, where, _ = trainer._compare(trainer.model, batch, Requirements(labels=True, teacher=True))
+                _, teacher, where, _ = trainer._compare(trainer.model, batch, Requirements(teacher=True))
                 answers.append((batch, teacher, where))
     return answers
 
