@@ -32,6 +32,9 @@ CONTENDERS = {
     "with the attention map of the last layer": Objective(
         {"soft": (1.0, recipes.hinton(alpha=0.0)), "map": (1.0, AttentionMapTerm("last"))}
     ),
+    "with the attention maps of all layers": Objective(
+        {"soft": (1.0, recipes.hinton(alpha=0.0)), "maps": (1.0, AttentionMapTerm("uniform"))}
+    ),
 }
 
 
