@@ -51,7 +51,8 @@ ROOMS = {
     "callbacks": ALL_BUT_MODELS | {"training_args"},
     "evaluation": SIGNALS | {"terms", "objective", "tally", "training_args"},
     "feature_training": SIGNALS | {"feature_reading", "objective", "evaluation"},
-    "trainer": ALL_BUT_MODELS | {"training_args", "callbacks", "evaluation", "feature_training"},
+    "term_logging": {"feature_training"},
+    "trainer": ALL_BUT_MODELS | {"training_args", "callbacks", "evaluation", "feature_training", "term_logging"},
     "cli": ALL_BUT_MODELS | {"training_args", "callbacks", "trainer", "models"},
 }
 TRAINERLESS = {"functional", "models"}
