@@ -27,6 +27,9 @@ CONTENDERS = {
     "with MiniLMv2's relations": Objective(
         {"soft": (1.0, recipes.hinton(alpha=0.0)), "relations": (1.0, recipes.minilmv2())}
     ),
+    "with MiniLMv2's relations of as many heads as the models have": Objective(
+        {"soft": (1.0, recipes.hinton(alpha=0.0)), "relations": (1.0, recipes.minilmv2(num_relation_heads=12))}
+    ),
     "with MiniLM's relations": Objective(
         {"soft": (1.0, recipes.hinton(alpha=0.0)), "relations": (1.0, recipes.minilm())}
     ),

@@ -28,22 +28,26 @@ if TYPE_CHECKING:
     )
     from hf_distill.objective import Objective
     from hf_distill.rehearsal import PreflightReport, preflight_report
-    from hf_distill.schedules import Constant, Cosine, Linear
+    from hf_distill.schedules import Constant, Cosine, During, Linear
     from hf_distill.students import share_encoder, student_from_teacher
     from hf_distill.teachers import AdapterOffTeacher, EnsembleTeacher, OnlineTeacher, RoutedTeacher, Teacher
     from hf_distill.terms import (
         AttentionMapTerm,
         AttentionScoreTerm,
         BoxTerm,
+        ContrastiveTerm,
         DecoupledTerm,
+        FlowTerm,
         HardLabelTerm,
         HiddenStateTerm,
         IntraClassTerm,
         RelationTerm,
         RowRelationTerm,
+        SelectivityTerm,
         SoftTargetTerm,
         Term,
         UniversalLogitTerm,
+        VariationalTerm,
     )
     from hf_distill.trainer import DistillationTrainer
     from hf_distill.training_args import DistillationTrainingArguments
@@ -54,11 +58,13 @@ __all__ = [
     "AttentionScoreTerm",
     "BoxTerm",
     "Constant",
+    "ContrastiveTerm",
     "Cosine",
     "DataCollatorForRowSeededMasking",
     "DecoupledTerm",
     "DistillationTrainer",
     "DistillationTrainingArguments",
+    "During",
     "EncoderLMConfig",
     "EncoderLMForCausalLM",
     "EncoderLMForMaskedLM",
@@ -67,6 +73,7 @@ __all__ = [
     "EncoderLMForTokenClassification",
     "EncoderLMModel",
     "EnsembleTeacher",
+    "FlowTerm",
     "HardLabelTerm",
     "Head",
     "HiddenStateTerm",
@@ -80,10 +87,12 @@ __all__ = [
     "RelationTerm",
     "RoutedTeacher",
     "RowRelationTerm",
+    "SelectivityTerm",
     "SoftTargetTerm",
     "Teacher",
     "Term",
     "UniversalLogitTerm",
+    "VariationalTerm",
     "__version__",
     "check_invariances",
     "errors",
@@ -110,7 +119,7 @@ _HOMES = {
     "invariances": ("InvarianceReport", "check_invariances"),
     "objective": ("Objective",),
     "rehearsal": ("PreflightReport", "preflight_report"),
-    "schedules": ("Constant", "Cosine", "Linear"),
+    "schedules": ("Constant", "Cosine", "During", "Linear"),
     "students": ("share_encoder", "student_from_teacher"),
     "teachers": ("AdapterOffTeacher", "EnsembleTeacher", "OnlineTeacher", "RoutedTeacher", "Teacher"),
     "terms": tuple(name for name in __all__ if name.endswith("Term")),

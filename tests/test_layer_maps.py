@@ -74,7 +74,7 @@ def test_blocks_have_no_layer_0():
 
 def test_what_is_no_map():
     with pytest.raises(
-        ConfigurationError, match=r"must be one of 'uniform', 'skip', 'top', 'last' or pairs .* 'even'"
+        ConfigurationError, match=r"must be one of 'uniform', 'skip', 'top', 'last', 'learned' or pairs .* 'even'"
     ):
         layer_pairs("even", 3, 12)
 

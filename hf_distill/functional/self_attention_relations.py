@@ -22,7 +22,7 @@ from hf_distill.functional.precision import computation_dtype, without_autocast
 MAX_SCORES = 2**24
 """How many scores are held at once, of student and teacher each: 64 MiB in float32."""
 MAX_SCORES_IN_CACHE = 2**18
-"""The same on a CPU, where memory is what the passes over the scores wait for: half a MiB."""
+"""The same on a CPU, where memory is what the passes over the scores wait for: one MiB."""
 MAX_KEPT_SCORES = 2**23
 """Up to how many scores there is a gradient to keep: 32 MiB in float32."""
 
@@ -107,13 +107,14 @@ def self_attention_relation(
     else:
         learn_student: Any = _StudentRelationKL.apply
         values = learn_student(*operands, mask, heads_at_once, len(ours) * length**2 <= MAX_KEPT_SCORES)
-    return values.unflatten(0, (batch, num_relation_heads))
+    return values.view(batch, num_relation_heads, length)
 
 
 def _relation_heads(vectors: Tensor, num_relation_heads: int, token_mask: Tensor | None) -> Tensor:
     """`(B · A, L, d)`: the vectors of all heads joined and split anew, 0 at padding."""
     joined = keep_counted(vectors.transpose(1, 2).flatten(2), token_mask)
-    return joined.unflatten(2, (num_relation_heads, -1)).transpose(1, 2).flatten(0, 1)
+    split: Tensor = joined.unflatten(2, (num_relation_heads, -1))
+    return split.transpose(1, 2).flatten(0, 1)
 
 
 def _chunks(size: int, *tensors: Tensor | None) -> Iterator[tuple[Any, ...]]:

@@ -128,7 +128,7 @@ def test_the_gradient_by_hand_is_that_of_differences(monkeypatch, mask, max_kept
 
 
 def test_scores_that_are_far_apart():
-    """A thousand times as large: the softmax is one of a single token, and the divergence is a difference of scores."""
+    """A thousand times as large: the softmax is one of a single token, and the divergence is one of scores."""
     student, teacher = 30 * STUDENT, 30 * TEACHER
     exact = self_attention_relation(student, teacher, num_relation_heads=3, token_mask=REAL)
     values = self_attention_relation(student.float(), teacher.float(), num_relation_heads=3, token_mask=REAL)
