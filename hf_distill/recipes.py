@@ -350,7 +350,8 @@ def mobilebert_like(layer_map: Sequence[tuple[int, int]], transfer: float = 0.5,
     """
     if not layer_map or not 0 < transfer < 1:
         raise ConfigurationError(
-            f"transfer must lie between 0 and 1 and layer_map hold a pair at least, got {transfer!r} and {layer_map!r}."
+            f"transfer must lie between 0 and 1 and layer_map hold a pair at least, got {transfer!r} and "
+            f"{layer_map!r}."
         )
     turns = [*(transfer * turn / len(layer_map) for turn in range(len(layer_map))), transfer]
     terms: dict[str, tuple[Schedule, Term]] = {}
