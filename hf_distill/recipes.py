@@ -225,7 +225,7 @@ def minilmv2(num_relation_heads: int = 48, teacher_layer: int = -1) -> Objective
 
     References:
         Wang et al.: MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained
-        Transformers, 2021, https://arxiv.org/abs/2012.15828, equations 5 to 8.
+        Transformers, 2021, https://arxiv.org/abs/2012.15828, its multi-head self-attention relations.
     """
     term = RelationTerm([(-1, teacher_layer)], num_relation_heads=num_relation_heads)
     return Objective({"relations": (1.0, term)})

@@ -72,7 +72,7 @@ def self_attention_relation(
 
     References:
         Wang et al.: MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained
-        Transformers, 2021, https://arxiv.org/abs/2012.15828, equations 5 to 8.
+        Transformers, 2021, https://arxiv.org/abs/2012.15828, its multi-head self-attention relations.
         Wang et al.: MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained
         Transformers, 2020, https://arxiv.org/abs/2002.10957, the losses L_AT and L_VR.
 

@@ -26,7 +26,7 @@ def part(vectors, row, token, relation_head, num_relation_heads):
 
 
 def relation(vectors, keys, row, token, relation_head, num_relation_heads, tokens):
-    """The softmax over real tokens of scaled dot-products: equations 7 and 8 of MiniLMv2."""
+    """The softmax over real tokens of scaled dot-products, as MiniLMv2 defines a relation."""
     a = part(vectors, row, token, relation_head, num_relation_heads)
     scores = []
     for other in tokens:
