@@ -31,7 +31,14 @@ if TYPE_CHECKING:
     from hf_distill.rehearsal import PreflightReport, preflight_report
     from hf_distill.schedules import Constant, Cosine, During, Linear
     from hf_distill.students import share_encoder, student_from_teacher
-    from hf_distill.teachers import AdapterOffTeacher, EnsembleTeacher, OnlineTeacher, RoutedTeacher, Teacher
+    from hf_distill.teachers import (
+        AdapterOffTeacher,
+        EnsembleTeacher,
+        OnlineTeacher,
+        ProcessingTeacher,
+        RoutedTeacher,
+        Teacher,
+    )
     from hf_distill.terms import (
         AttentionMapTerm,
         AttentionScoreTerm,
@@ -86,6 +93,7 @@ __all__ = [
     "Objective",
     "OnlineTeacher",
     "PreflightReport",
+    "ProcessingTeacher",
     "RelationTerm",
     "RoutedTeacher",
     "RowRelationTerm",
@@ -125,7 +133,7 @@ _HOMES = {
     "rehearsal": ("PreflightReport", "preflight_report"),
     "schedules": ("Constant", "Cosine", "During", "Linear"),
     "students": ("share_encoder", "student_from_teacher"),
-    "teachers": ("AdapterOffTeacher", "EnsembleTeacher", "OnlineTeacher", "RoutedTeacher", "Teacher"),
+    "teachers": tuple(name for name in __all__ if name.endswith("Teacher")),
     "terms": tuple(name for name in __all__ if name.endswith("Term")),
     "trainer": ("DistillationTrainer",),
     "training_args": ("DistillationTrainingArguments",),
