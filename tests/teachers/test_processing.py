@@ -121,7 +121,7 @@ def test_a_row_without_the_column(tmp_path):
 
 def test_a_processing_class_that_makes_nothing_of_the_columns():
     reader = RowReader("teacher_0_", ViTImageProcessor(), frozenset({"pixel_values"}), ("question",), None)
-    with pytest.raises(ConfigurationError, match=r"a ViTImageProcessor\w* makes nothing of the columns \['question'\]"):
+    with pytest.raises(ConfigurationError, match=r"ViTImageProcessor\w* makes nothing of the columns \['question'\]"):
         reader(pair_rows())
 
 
