@@ -360,7 +360,10 @@ def tokenizers(
         return student, *([own] * max(1, len(teachers)))
     if not teachers or (student is None and not head.is_language_model):
         return student, *([None] * max(1, len(teachers)))
-    return student, *(_tokenizer_at(teacher.model.name_or_path, teacher.may_download) for teacher in teachers)
+    return student, *(
+        None if teacher.reads_apart else _tokenizer_at(teacher.model.name_or_path, teacher.may_download)
+        for teacher in teachers
+    )
 
 
 def _tokenizer_at(name_or_path: str | None, may_download: bool) -> PreTrainedTokenizerBase | None:
