@@ -42,3 +42,11 @@ class UnsupportedModelError(DistillationError, TypeError):
 
 class UntrainedTeacherError(DistillationError, ValueError):
     """A teacher some of whose weights were never trained."""
+
+
+class CheckpointError(DistillationError, OSError):
+    """A checkpoint that is damaged, or that cannot be written."""
+
+
+class NonFiniteError(DistillationError, FloatingPointError):
+    """A loss that is infinite or no number."""
