@@ -22,10 +22,10 @@ CHUNK_BYTES = 2**22
 def write_manifest(folder: Path) -> None:
     """Declare the checkpoint finished, when all of it is on the disk and not in the system's memory alone."""
     files = {name: _summary(path, to_disk=True) for name, path in _files(folder).items()}
-    unnamed = folder / f"{MANIFEST}.unfinished"
-    unnamed.write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
-    _summary(unnamed, to_disk=True)
-    unnamed.replace(folder / MANIFEST)
+    draft = folder / f"{MANIFEST}.unfinished"
+    draft.write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
+    _summary(draft, to_disk=True)
+    draft.replace(folder / MANIFEST)
 
 
 def checkpoints(output_dir: str | Path) -> list[Path]:
