@@ -55,7 +55,9 @@ ROOMS = {
     "evaluation": SIGNALS | {"terms", "objective", "tally", "training_args", "checkpoint_keeping"},
     "feature_training": SIGNALS | {"feature_reading", "objective", "evaluation"},
     "term_logging": {"checkpoints", "feature_training"},
-    "trainer": ALL_BUT_MODELS | {"training_args", "callbacks", "evaluation", "feature_training", "term_logging"},
+    "finite_losses": SIGNALS | {"trial_batches", "rehearsal", "term_logging"},
+    "trainer": ALL_BUT_MODELS
+    | {"training_args", "callbacks", "evaluation", "feature_training", "term_logging", "finite_losses"},
     "cli": ALL_BUT_MODELS | {"training_args", "callbacks", "trainer", "models"},
 }
 TRAINERLESS = {"functional", "models"}
