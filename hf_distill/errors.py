@@ -46,3 +46,11 @@ class ExportMismatchError(DistillationError, ArithmeticError):
 
 class UntrainedTeacherError(DistillationError, ValueError):
     """A teacher some of whose weights were never trained."""
+
+
+class CheckpointError(DistillationError, OSError):
+    """A checkpoint that is damaged, or that cannot be written."""
+
+
+class NonFiniteError(DistillationError, FloatingPointError):
+    """A loss that is infinite or no number."""

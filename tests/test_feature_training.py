@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from transformers import set_seed
 
 from hf_distill import DistillationTrainer, Objective, Teacher, check_invariances, preflight_report
+from hf_distill.checkpoints import write_manifest
 from hf_distill.errors import ConfigurationError, MissingTeacherError, UnsupportedModelError
 from hf_distill.feature_reading import reader_of
 from hf_distill.feature_training import LEARNED_PARTS
@@ -251,6 +252,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, objective):
 def test_a_checkpoint_without_the_learned_parts(tmp_path):
     trainer_of(tmp_path, save_strategy="steps", save_steps=1).train()
     (tmp_path / "checkpoint-2" / LEARNED_PARTS).unlink()
+    write_manifest(tmp_path / "checkpoint-2")
     with pytest.raises(ConfigurationError, match=f"checkpoint-2' has no {LEARNED_PARTS}"):
         trainer_of(tmp_path).train(resume_from_checkpoint=True)
 

@@ -50,10 +50,15 @@ ROOMS = {
     "export": {"types", "errors"},
     "training_args": ALL_BUT_MODELS,
     "callbacks": ALL_BUT_MODELS | {"training_args"},
-    "evaluation": SIGNALS | {"terms", "objective", "tally", "training_args"},
+    "checkpoints": {"types", "errors"},
+    "preemption": set(),
+    "checkpoint_keeping": {"types", "errors", "checkpoints", "preemption", "training_args"},
+    "evaluation": SIGNALS | {"terms", "objective", "tally", "training_args", "checkpoint_keeping"},
     "feature_training": SIGNALS | {"feature_reading", "objective", "evaluation"},
-    "term_logging": {"feature_training"},
-    "trainer": ALL_BUT_MODELS | {"training_args", "callbacks", "evaluation", "feature_training", "term_logging"},
+    "term_logging": {"checkpoints", "feature_training"},
+    "finite_losses": SIGNALS | {"trial_batches", "rehearsal", "term_logging"},
+    "trainer": ALL_BUT_MODELS
+    | {"training_args", "callbacks", "evaluation", "feature_training", "term_logging", "finite_losses"},
     "cli": ALL_BUT_MODELS | {"training_args", "callbacks", "trainer", "models"},
 }
 TRAINERLESS = {"functional", "models"}
