@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from datasets import Dataset
 
@@ -121,6 +122,20 @@ def test_rouge_l_is_the_f1_of_the_longest_common_subsequence():
 def test_edits_are_the_levenshtein_distance():
     assert scores.edits("kitten", "sitting") == 3
     assert scores.edits("", "abc") == scores.edits("abc", "") == 3
+
+
+def test_the_surest_box_chooses_first_and_no_object_is_found_twice():
+    overlaps = np.array([[0.6, 0.9], [0.4, 0.8], [0.5, 0.0], [0.0, 0.7]])
+    assert scores.are_found(overlaps, 0.5) == [True, False, True, False]
+    assert scores.are_found(np.zeros((2, 0)), 0.5) == [False, False]
+    assert overlaps[0, 1] == 0.9
+
+
+def test_average_precision_is_the_area_under_the_best_precision_at_each_recall():
+    # In order of score: right, wrong, right, right. Precision 1 at recall 1/4, 3/4 at recalls 2/4 and 3/4, then none.
+    found = [True, True, False, True]
+    assert scores.average_precision([0.2, 0.9, 0.7, 0.5], found, 4) == pytest.approx((1 + 3 / 4 + 3 / 4) / 4)
+    assert scores.average_precision([0.2, 0.9], [False, False], 3) == 0.0
 
 
 @pytest.mark.parametrize(
