@@ -186,7 +186,8 @@ def test_pixels_without_labels_beside_those_of_images_of_another_size():
     batch = {"pixel_values": torch.zeros(1, 3, 8, 6), "teacher_pixel_values": torch.zeros(1, 3, 4, 6)}
     objective = recipes.hinton(alpha=0)
     with pytest.raises(
-        LengthMismatchError, match=r"images have \(8, 6\) pixels and the teacher's \(4, 6\), .*one `size`, or keep `labels`"
+        LengthMismatchError,
+        match=r"images have \(8, 6\) pixels and the teacher's \(4, 6\), .*one `size`, or keep `labels`",
     ):
         preflight.check_batch(batch, SemanticSegmentationHead(), objective)
     for harmless in ({"labels": torch.zeros(1, 8, 6)}, {"teacher_pixel_values": torch.ones(1, 3, 8, 6)}):

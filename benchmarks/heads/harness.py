@@ -16,7 +16,7 @@ from hf_distill import DistillationTrainer, DistillationTrainingArguments, Objec
 
 
 TEMPERATURE, ALPHA = 2.0, 0.5
-"""The library's defaults, for every job alike: nothing is tuned but the learning rate."""
+"""The library's defaults, for every job with the default objective: nothing is tuned but the learning rate."""
 MAX_WIDENINGS = 2
 """How often a grid may grow beyond an edge that holds its best rate."""
 
@@ -209,8 +209,10 @@ class Contest:
             "models": job.models,
             "score": job.score,
             "lower_is_better": job.lower_is_better,
-            "temperature": TEMPERATURE,
-            "alpha": ALPHA,
+            "objective": "hinton" if job.objective is None else job.objective.__name__,
+            "temperature": TEMPERATURE if job.objective is None else None,
+            "alpha": ALPHA if job.objective is None else None,
+            "arguments": job.arguments,
             "teacher_steps": job.teacher_steps,
             "steps": job.steps,
             "batch_size": job.batch_size,

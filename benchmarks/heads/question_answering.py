@@ -81,7 +81,7 @@ def squad(data: Path) -> Job:
         models=pretrained.MODELS_OF_HALF,
         teacher_rate=2e-4,
         teacher_steps=350,
-        steps=200,
+        steps=150,
         rates=(1e-4, 2e-4),
         batch_size=16,
         arguments={"train_sampling_strategy": "group_by_length"},

@@ -30,7 +30,8 @@ def _job(train: Dataset, evaluation: Dataset, columns: list[str], score: str, **
 
     Args:
         score: "accuracy", "matthews" or "spearman".
-        settings: of the job (in place of those here), and besides `num_labelled` rows for the students, `max_length` tokens a row.
+        settings: of the job, in place of those here, and besides `num_labelled` rows for the students, `max_length`
+            tokens a row.
     """
     num_labelled, max_length = settings.pop("num_labelled", None), settings.pop("max_length", 48)
     is_number = score == "spearman"
@@ -98,8 +99,8 @@ def cola(data: Path) -> Job:
         ["sentence"],
         "matthews",
         data="CoLA, 8,551 rows",
-        teacher_steps=1000,
-        steps=250,
+        teacher_steps=700,
+        steps=200,
         max_length=32,
     )
 
