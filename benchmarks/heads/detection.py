@@ -138,7 +138,8 @@ def blood_cells(data: Path) -> Job:
         teacher_rows=rows,
         rows=rows,
         measure=measure,
-        models=f"RT-DETR from scratch on pictures of {WIDTH} x {HEIGHT}, width 64, 3 decoder layers; student width 32, 1",
+        models=f"RT-DETR from scratch on pictures of {WIDTH} x {HEIGHT}, width 64, 3 decoder layers; "
+        "student width 32, 1",
         teacher_rate=2e-3,
         teacher_steps=600,
         steps=200,
