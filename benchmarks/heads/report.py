@@ -16,8 +16,8 @@ library's defaults for every job but the detector's, which has `recipes.hungaria
 without labels* sees the teacher's answers alone (α = 0) on more rows. Each job has minutes of one core, so models are
 small and far from converged. A row whose students hardly beat chance (0.5 for QNLI, 0 for STS-B and CoLA) says little
 about distilling; where a student starts as a part of the fine-tuned teacher, labels alone start there too, so the
-teacher has helped both. Error rates of characters, F1,
-BLEU and ROUGE-L are in percent. The seconds leave out a teacher that was kept from an earlier run."""
+teacher has helped both. Error rates of characters, F1, BLEU and ROUGE-L are in percent. The seconds leave out a
+teacher that was kept from an earlier run."""
 
 
 def scores_of(job: dict[str, Any], arm: str) -> list[float]:

@@ -113,6 +113,7 @@ def qnli(data: Path) -> Job:
         ["question", "sentence"],
         "accuracy",
         data="QNLI, validation file split into 4,500 rows to train and 963 to measure",
+        steps=250,
         max_length=64,
     )
 
@@ -124,5 +125,6 @@ def stsb(data: Path) -> Job:
         ["sentence1", "sentence2"],
         "spearman",
         data="STS-B without MSRpar and MSRvid, 3,749 rows",
+        steps=400,
         max_length=64,
     )
