@@ -82,7 +82,7 @@ def main() -> None:
     }
     record = Record(results, contest.teacher_row(), plan)
     if "speed" in wanted:
-        measure_speed(contest, record, rounds=1 if quick else 9)
+        measure_speed(contest, record, rounds=1 if quick else 5)
     run_all(contest, record, {part: plan[part] for part in PLAN if part in wanted}, arguments.seeds)
 
 
