@@ -19,7 +19,6 @@ from hf_distill import preflight, rehearsal
 from hf_distill.balance import balancing_scales
 from hf_distill.errors import ConfigurationError, MissingTeacherError
 from hf_distill.feature_reading import outputs_and_features
-from hf_distill.feature_training import FeatureTraining
 from hf_distill.heads import CausalLMHead, Head, head_of
 from hf_distill.objective import Objective
 from hf_distill.position_tables import max_positions
@@ -27,6 +26,7 @@ from hf_distill.raw_columns import raw_columns
 from hf_distill.recipes import hinton
 from hf_distill.teacher_inputs import DataCollatorWithTeacherInputs, TeacherInputs, TeacherPositions
 from hf_distill.teachers import EnsembleTeacher, Teacher, as_teacher, online_teachers
+from hf_distill.term_logging import TermLogging
 from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.trial_batches import sampled_rows
 from hf_distill.types import TEACHER_POSITIONS, TEACHER_PREFIX, Batch, Positions, Requirements, Signals, Unit
@@ -34,14 +34,11 @@ from hf_distill.types import TEACHER_POSITIONS, TEACHER_PREFIX, Batch, Positions
 
 logger = logging.get_logger(__name__)
 
-LOG_WINDOW = "DistillationTrainer"
-"""Where a checkpoint's `trainer_state.json` keeps the losses that are summed up but not logged yet."""
-
 NUM_COLUMN_ROWS = 8
 """Rows that are looked at to find the raw columns of the teacher."""
 
 
-class DistillationTrainer(FeatureTraining):
+class DistillationTrainer(TermLogging):
     """`transformers.Trainer` whose student imitates a teacher.
 
         L = Σ over terms of weight · (sum of the term) / (number of its units)
@@ -67,9 +64,7 @@ class DistillationTrainer(FeatureTraining):
     where label smoothing or `compute_loss_func` replace their loss), and `eval_agreement` if `args.report_agreement`.
 
     Raises:
-        ConfigurationError, MissingTeacherError, MissingInputError, ClassMismatchError, VocabularyMismatchError,
-        UnsupportedModelError, UntrainedTeacherError, EmptyDatasetError: before the first step, for what would
-            otherwise go silently wrong.
+        DistillationError: one of its kinds, before the first step, for what would otherwise go silently wrong.
     """
 
     loss_is_scaled_for_ga = True
@@ -93,8 +88,6 @@ class DistillationTrainer(FeatureTraining):
         if args is None:
             args = DistillationTrainingArguments(output_dir="tmp_trainer")
         _check_arguments(args, objective)
-        self._unlogged: dict[str, Any] | None = None
-        self._term_logs: dict[str, float] = {}
         self._counted: list[tuple[Tensor | None, Positions]] = []
         self._given_objective, self._given_head = objective, head
         super().__init__(model, args, **trainer_arguments)
@@ -375,43 +368,15 @@ class DistillationTrainer(FeatureTraining):
         _check_arguments(self.args, self._given_objective)
         self._bind()
 
-    # ---- Logs, and their continuation after a resume ----------------------------------------------------------------
+    # ---- Starting and going on --------------------------------------------------------------------------------------
 
     def _run_epoch(self, *, epoch: int, **kwargs: Any) -> None:  # type: ignore[override]  # called by keyword
-        if self._unlogged is not None:
-            self._restore_log_window(self._unlogged)
-            self._unlogged = None
         if hasattr(self.data_collator, "set_epoch"):
             self.data_collator.set_epoch(epoch)
-        super()._run_epoch(epoch=epoch, **kwargs)  # type: ignore[no-untyped-call]
-
-    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
-        if self.control.should_log and self.state.global_step > self._globalstep_last_logged:
-            steps = self.state.global_step - self._globalstep_last_logged
-            means = (self.accelerator.reduce(self._log_window, "mean") / steps).tolist()
-            self._term_logs = {
-                f"loss/{name}": mean for name, mean in zip(self.distillation_objective.terms, means, strict=True)
-            }
-            self._term_logs |= self.distillation_objective.log_values(self._progress())
-            self._log_window.zero_()
-        super()._maybe_log_save_evaluate(*args, **kwargs)
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        logs |= self._term_logs
-        self._term_logs = {}
-        super().log(logs, start_time)
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        window = self.accelerator.reduce(torch.cat((self._log_window, self._tr_loss[None])), "mean")
-        scales = {name: weighted.scale for name, weighted in self.distillation_objective.terms.items()}
-        unlogged = {"since_step": self._globalstep_last_logged, "sums": window.tolist(), "scales": scales}
-        self.state.stateful_callbacks[LOG_WINDOW] = {"args": {}, "attributes": unlogged}
-        super()._save_checkpoint(model, trial)
+        super()._run_epoch(epoch=epoch, **kwargs)
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
         is_first_run = self.state.global_step == 0
-        self._log_window.zero_()
-        self._unlogged = None
         start = super()._init_training_state(*args, **kwargs)
         if self.distillation_objective.is_balanced:
             self._balance()
@@ -421,24 +386,10 @@ class DistillationTrainer(FeatureTraining):
 
     def _balance(self) -> None:
         """Scale the weights by gradients at the start of training, which a resumed run takes from its checkpoint."""
-        if self._unlogged is not None:
-            scales = self._unlogged["attributes"]["scales"]
-        else:
+        scales = self._resumed_scales
+        if scales is None:
             (scales,) = broadcast_object_list([balancing_scales(self)])  # processes may differ in the last digits
         self.distillation_objective = self.distillation_objective.scaled(scales)
-
-    def _load_callback_state(self) -> None:
-        """Take our own entry out first: no callback will ask for it."""
-        self._unlogged = self.state.stateful_callbacks.pop(LOG_WINDOW, None)
-        super()._load_callback_state()
-
-    def _restore_log_window(self, unlogged: dict[str, Any]) -> None:
-        """Continue the sums where the checkpoint left them, so that the next log equals an uninterrupted run's."""
-        *terms, loss = unlogged["attributes"]["sums"]
-        self._globalstep_last_logged = unlogged["attributes"]["since_step"]
-        self._log_window += torch.tensor(terms, device=self._log_window.device)
-        self._tr_loss += loss
-        self._total_loss_scalar -= loss  # this run's mean loss is over this run's steps
 
 
 def _first_tensor(batch: Batch) -> Tensor | None:

@@ -13,7 +13,7 @@ PACKAGE = Path(hf_distill.__file__).parent
 NOUNS = {"version", "errors", "types"}
 SIGNALS = NOUNS | {"heads", "cache", "teachers"}
 WHAT_TO_LEARN = {"functional", "schedules", "layer_maps", "terms", "objective"}
-ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "students", "report", "tally"}
+ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "students", "report", "tally", "export"}
 ALL_BUT_MODELS |= {"position_tables", "raw_columns", "teacher_inputs", "data_augmentation", "feature_reading"}
 ALL_BUT_MODELS |= {"preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances", "balance"}
 
@@ -47,11 +47,13 @@ ROOMS = {
     "invariances": SIGNALS | {"trial_batches"},
     "report": NOUNS | {"heads"},
     "tally": {"types", "errors"},
+    "export": {"types", "errors"},
     "training_args": ALL_BUT_MODELS,
     "callbacks": ALL_BUT_MODELS | {"training_args"},
     "evaluation": SIGNALS | {"terms", "objective", "tally", "training_args"},
     "feature_training": SIGNALS | {"feature_reading", "objective", "evaluation"},
-    "trainer": ALL_BUT_MODELS | {"training_args", "callbacks", "evaluation", "feature_training"},
+    "term_logging": {"feature_training"},
+    "trainer": ALL_BUT_MODELS | {"training_args", "callbacks", "evaluation", "feature_training", "term_logging"},
     "cli": ALL_BUT_MODELS | {"training_args", "callbacks", "trainer", "models"},
 }
 TRAINERLESS = {"functional", "models"}
