@@ -3,7 +3,7 @@
 import json
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,8 @@ class Record:
         self.file.with_suffix(".md").write_text(page(self.content, self.plan))
 
 
-def runs_of(content: dict[str, Any], setting: Setting) -> list[dict[str, Any]]:
-    return list(content["runs"].get(setting.key, {"seeds": {}})["seeds"].values())
+def by_seed(content: dict[str, Any], setting: Setting) -> dict[str, dict[str, Any]]:
+    return content["runs"].get(setting.key, {"seeds": {}})["seeds"]
 
 
 def kept(content: dict[str, Any], runs: Iterable[dict[str, Any]]) -> float:
@@ -52,43 +52,35 @@ def kept(content: dict[str, Any], runs: Iterable[dict[str, Any]]) -> float:
     return statistics.mean(run["accuracy"] for run in runs) / content["teacher"]["accuracy"]
 
 
-def cells(content: dict[str, Any], setting: Setting) -> str:
-    """Accuracy, what is kept of the teacher's, and agreement with it."""
-    runs = runs_of(content, setting)
-    if not runs:
-        return "– | – | –"
-    scores = [run["accuracy"] for run in runs]
-    spread = f" ({min(scores):.3f} to {max(scores):.3f})" if len(runs) > 1 else " (one seed)"
-    agreement = statistics.mean(run["agreement"] for run in runs)
-    return f"{statistics.mean(scores):.3f}{spread} | {kept(content, runs):.1%} | {agreement:.1%}"
+def range_of(scores: list[float]) -> str:
+    """Mean, and smallest to largest."""
+    ends = f"{min(scores):.3f} to {max(scores):.3f}; {len(scores)} seeds" if len(scores) > 1 else "1 seed"
+    return f"{statistics.mean(scores):.3f} ({ends})"
 
 
-def by_depth(content: dict[str, Any], settings: list[Setting]) -> str:
-    """A table with a row for each way and each number of steps, and columns for each depth."""
-    rows: dict[tuple[str, int], dict[int, Setting]] = {}
-    for setting in settings:
-        rows.setdefault((setting.way, setting.steps), {})[len(setting.layers)] = setting
-    depths = sorted({len(setting.layers) for setting in settings}, reverse=True)
-    head = " | ".join(f"{depth} layers | kept | as the teacher" for depth in depths)
-    lines = [f"| training | {head} | seconds |", "|---" * (2 + 3 * len(depths)) + "|"]
-    for (way, _), of_depth in rows.items():
-        found = [run["seconds"] for setting in of_depth.values() for run in runs_of(content, setting)]
-        if found:
-            columns = " | ".join(cells(content, of_depth[depth]) if depth in of_depth else "| |" for depth in depths)
-            lines.append(f"| {way} | {columns} | {statistics.median(found):.0f} |")
-    return "\n".join(lines)
+def gain(content: dict[str, Any], setting: Setting) -> str:
+    """In points, what a way has over labels alone with the same seed and steps."""
+    ours, theirs = by_seed(content, setting), by_seed(content, replace(setting, way="labels alone"))
+    gains = [100 * (ours[seed]["accuracy"] - theirs[seed]["accuracy"]) for seed in ours if seed in theirs]
+    if not gains or setting.way == "labels alone":
+        return "–"
+    return f"{statistics.mean(gains):+.1f} ({', '.join(f'{each:+.1f}' for each in gains)})"
 
 
-def one_by_one(content: dict[str, Any], settings: list[Setting]) -> str:
+def students(content: dict[str, Any], settings: Iterable[Setting]) -> str:
+    """A table of what was measured, one line a setting."""
     lines = [
-        "| training | the teacher's layers | learning rate | accuracy | kept | as the teacher |",
-        "|---" * 6 + "|",
+        "| training | layers | steps × rows | rate | accuracy | kept | points over labels alone | as teacher | seconds |",
+        "|---" * 9 + "|",
     ]
-    lines += [
-        f"| {setting.way} | {', '.join(map(str, setting.layers))} | {setting.rate:g} | {cells(content, setting)} |"
-        for setting in settings
-        if runs_of(content, setting)
-    ]
+    for setting in settings:
+        if runs := list(by_seed(content, setting).values()):
+            agreement, seconds = (statistics.mean(run[name] for run in runs) for name in ("agreement", "seconds"))
+            lines.append(
+                f"| {setting.way} | {', '.join(map(str, setting.layers))} | {setting.steps} × {setting.batch_size} "
+                f"| {setting.rate:g} | {range_of([run['accuracy'] for run in runs])} | {kept(content, runs):.1%} "
+                f"| {gain(content, setting)} | {agreement:.1%} | {seconds:.0f} |"
+            )
     return "\n".join(lines)
 
 
@@ -107,38 +99,33 @@ def speed_table(content: dict[str, Any]) -> str:
 
 
 NOTES = """\
-Mean (smallest to largest) over the seeds. *Kept* is the mean accuracy over the teacher's, *as the teacher* the share
-of rows with the teacher's answer, *seconds* processor time of one training. One row of 872 is 0.1 points, and one
-standard error of an accuracy near 0.9 is 1.0 points: differences below that say nothing about other sentences."""
+Mean (smallest to largest) over the seeds. *Kept* is the mean accuracy over the teacher's; *points over labels alone*
+are differences with the same seed, steps and rows, mean (seed by seed); *as teacher* is the share of rows with the
+teacher's answer; *seconds* are processor time of one training. Layers are those of the teacher that the student starts
+with, counted from 0; all else is copied. Where there are two stages, each has half of the steps. One row of 872 is 0.1
+points, and the standard error of an accuracy near 0.85 is 1.2 points."""
 
 
 def page(content: dict[str, Any], plan: Mapping[str, list[Setting]]) -> str:
-    first = plan["ways"][0]
     parts = [
         "# Which recipe keeps most of an encoder, on SST-2?",
-        f"Teacher: {content['teacher']['accuracy']:.3f} on the 872 validation rows. All students below have the "
-        f"teacher's layers {' and '.join(layer_choices(plan['ways']))} at the start (counted from 0), and were "
-        f"trained for {first.steps} steps of {first.batch_size} rows out of 67,349 at a learning rate of "
-        f"{first.rate:g}; where there are two stages, half of the steps each.",
-        by_depth(content, plan["ways"]),
+        f"The teacher has {content['teacher']['accuracy']:.3f} on the 872 validation rows.",
+    ]
+    trained = [*plan["ways"], *plan["longer"]]
+    for depth in dict.fromkeys(len(setting.layers) for setting in trained):
+        of_depth = [setting for setting in trained if len(setting.layers) == depth]
+        parts += [f"## {depth} layers", students(content, of_depth)]
+    ways = ["| training | how |", "|---|---|", *(f"| {name} | {way.how} |" for name, way in WAYS.items())]
+    measured = [", ".join(f"{key} {value}" for key, value in where.items()) for where in content["circumstances"]]
+    parts += [
         NOTES,
-        "## Longer",
-        by_depth(content, plan["longer"]),
         "## Speed",
         speed_table(content),
-        "## How layers and learning rate were chosen",
-        one_by_one(content, plan["choices"]),
+        "In float32, one thread, medians of rounds in turn; one sentence of the validation rows, or batches of 64.",
+        "## What was tried to choose the layers and the learning rate",
+        students(content, plan["choices"]),
         "## What was run",
-        "\n".join(["| training | how |", "|---|---|", *(f"| {name} | {way.how} |" for name, way in WAYS.items())]),
-        *(
-            ", ".join(f"{key} {value}" for key, value in where.items()).join(
-                ("Measured by `benchmarks/recipes/run.py`: ", ".")
-            )
-            for where in content["circumstances"]
-        ),
+        "\n".join(ways),
+        *(f"Measured by `benchmarks/recipes/run.py`: {where}." for where in measured),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def layer_choices(settings: list[Setting]) -> list[str]:
-    return list(dict.fromkeys(", ".join(map(str, setting.layers)) for setting in settings))
