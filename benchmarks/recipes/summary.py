@@ -100,10 +100,10 @@ def speed_table(content: dict[str, Any]) -> str:
 
 NOTES = """\
 Mean (smallest to largest) over the seeds. *Kept* is the mean accuracy over the teacher's; *over labels alone* are
-points of difference with the same seed, steps and rows, mean (seed by seed); *as teacher* is the share of rows with the
-teacher's answer; *seconds* are processor time of one training. Layers are those of the teacher that the student starts
-with, counted from 0; all else is copied. Where there are two stages, each has half of the steps. One row of 872 is 0.1
-points, and the standard error of an accuracy near 0.85 is 1.2 points."""
+points of difference with the same seed, steps and rows, mean (seed by seed); *as teacher* is the share of rows with
+the teacher's answer; *seconds* are processor time of one training. Layers are those of the teacher that the student
+starts with, counted from 0; all else is copied. Where there are two stages, each has half of the steps. One row of 872
+is 0.1 points, and the standard error of an accuracy near 0.85 is 1.2 points."""
 
 
 def with_first_seed(content: dict[str, Any]) -> dict[str, Any]:

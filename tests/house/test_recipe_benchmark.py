@@ -1,5 +1,6 @@
 """The benchmark of the recipes runs to its end on rows in the format of its data set, and resumes where it was."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -76,3 +77,20 @@ def test_every_way_runs_at_both_depths_and_is_not_repeated(tmp_path, ingredients
 )
 def test_what_is_missing_is_skipped_with_a_reason(arguments, reason, tmp_path, ingredients):
     assert reason in run_benchmark(tmp_path, *arguments, *(("--pretrained", ingredients[4]) if arguments else ()))
+
+
+def test_gains_are_of_the_same_seeds_and_what_is_kept_is_of_the_teacher(monkeypatch):
+    for folder in (SCRIPT.parents[1], SCRIPT.parent):
+        monkeypatch.syspath_prepend(str(folder))
+    summary, plan = importlib.import_module("summary"), importlib.import_module("plan")
+    soft, labels = plan.Setting("soft labels", (0, 1), 5), plan.Setting("labels alone", (0, 1), 5)
+    accuracies = {soft: {"0": 0.72, "1": 0.80, "2": 0.10}, labels: {"1": 0.70, "0": 0.71}}
+    runs = {
+        setting.key: {"seeds": {seed: {"accuracy": accuracy} for seed, accuracy in of_seed.items()}}
+        for setting, of_seed in accuracies.items()
+    }
+    content = {"teacher": {"accuracy": 0.9}, "runs": runs}
+
+    assert summary.gain(content, soft) == "+5.5 (+1.0, +10.0)"
+    assert summary.gain(content, labels) == "–"
+    assert summary.kept(content, runs[soft.key]["seeds"].values()) == pytest.approx((0.72 + 0.80 + 0.10) / 3 / 0.9)
