@@ -30,7 +30,16 @@ if TYPE_CHECKING:
     from hf_distill.rehearsal import PreflightReport, preflight_report
     from hf_distill.schedules import Constant, Cosine, Linear
     from hf_distill.students import share_encoder, student_from_teacher
-    from hf_distill.teachers import AdapterOffTeacher, EnsembleTeacher, OnlineTeacher, RoutedTeacher, Teacher
+    from hf_distill.teachers import (
+        AdapterOffTeacher,
+        CachedTeacher,
+        EnsembleTeacher,
+        OnlineTeacher,
+        RoutedTeacher,
+        Teacher,
+        cache_teacher,
+        load_teacher,
+    )
     from hf_distill.terms import (
         AttentionMapTerm,
         AttentionScoreTerm,
@@ -53,6 +62,7 @@ __all__ = [
     "AttentionMapTerm",
     "AttentionScoreTerm",
     "BoxTerm",
+    "CachedTeacher",
     "Constant",
     "Cosine",
     "DataCollatorForRowSeededMasking",
@@ -85,12 +95,14 @@ __all__ = [
     "Term",
     "UniversalLogitTerm",
     "__version__",
+    "cache_teacher",
     "check_invariances",
     "errors",
     "functional",
     "head_of",
     "heads",
     "layer_maps",
+    "load_teacher",
     "models",
     "preflight_report",
     "recipes",
@@ -112,7 +124,10 @@ _HOMES = {
     "rehearsal": ("PreflightReport", "preflight_report"),
     "schedules": ("Constant", "Cosine", "Linear"),
     "students": ("share_encoder", "student_from_teacher"),
-    "teachers": ("AdapterOffTeacher", "EnsembleTeacher", "OnlineTeacher", "RoutedTeacher", "Teacher"),
+    "teachers": (
+        *("AdapterOffTeacher", "CachedTeacher", "EnsembleTeacher", "OnlineTeacher", "RoutedTeacher", "Teacher"),
+        *("cache_teacher", "load_teacher"),
+    ),
     "terms": tuple(name for name in __all__ if name.endswith("Term")),
     "trainer": ("DistillationTrainer",),
     "training_args": ("DistillationTrainingArguments",),

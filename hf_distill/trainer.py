@@ -25,7 +25,7 @@ from hf_distill.position_tables import max_positions
 from hf_distill.raw_columns import raw_columns
 from hf_distill.recipes import hinton
 from hf_distill.teacher_inputs import DataCollatorWithTeacherInputs, TeacherInputs, TeacherPositions
-from hf_distill.teachers import EnsembleTeacher, Teacher, as_teacher, online_teachers
+from hf_distill.teachers import EnsembleTeacher, Teacher, as_teacher, known_teachers, online_teachers
 from hf_distill.term_logging import TermLogging
 from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.trial_batches import sampled_rows
@@ -135,7 +135,7 @@ class DistillationTrainer(TermLogging):
         online = online_teachers(self.teacher)
         if self._tokenizers is None:
             self._tokenizers = preflight.tokenizers(
-                self.processing_class, online, self.head, self.teacher_processing_class
+                self.processing_class, known_teachers(self.teacher), self.head, self.teacher_processing_class
             )
         preflight.check_separate_inputs(
             self.head, self.teacher, self.teacher_processing_class, self._named_columns, self._tokenizers

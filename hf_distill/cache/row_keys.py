@@ -17,8 +17,8 @@ KEY_SIZE = 16
 class RealSpan(NamedTuple):
     """Where the padding of each row begins and ends."""
 
-    axis: int
-    """Which axis of the tensor is padded."""
+    shape: tuple[int, ...]
+    """`(B, …, L)`, of the mask; a tensor that is padded alike has it too, and may have further axes."""
     start: NDArray[Any]
     """`(B,)`, the first place that is no padding."""
     stop: NDArray[Any]
@@ -35,7 +35,7 @@ class RealSpan(NamedTuple):
         length, exists = counted.shape[1], counted.any(1)
         start = np.where(exists & from_first, counted.argmax(1), 0)
         stop = np.where(exists, length - counted[:, ::-1].argmax(1), 0)
-        return cls(real.ndim - 1, start, stop)
+        return cls(tuple(real.shape), start, stop)
 
 
 def row_keys(entries: Mapping[str, tuple[Tensor, RealSpan | None]]) -> list[bytes]:
@@ -61,7 +61,7 @@ def row_keys(entries: Mapping[str, tuple[Tensor, RealSpan | None]]) -> list[byte
         for name, values, span in columns:
             value = values[row]
             if span is not None:
-                place = (slice(None),) * (span.axis - 1)
+                place = (slice(None),) * (len(span.shape) - 2)
                 value = value[(*place, slice(span.start[row], span.stop[row]))]
             content.update(b"%s %s %r " % (name, value.dtype.str.encode(), value.shape))
             content.update(np.ascontiguousarray(value))

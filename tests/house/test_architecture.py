@@ -33,7 +33,7 @@ ROOMS = {
     "data_collator": {"types", "errors", "heads"},
     "recipes": NOUNS | WHAT_TO_LEARN,
     "cache": {"types", "errors", "version"},
-    "teachers": {"types", "errors", "heads", "cache", "feature_reading"},
+    "teachers": {"types", "errors", "heads", "cache", "feature_reading", "functional"},
     "students": NOUNS | {"layer_maps"},
     "models": set(),
     "position_tables": set(),
