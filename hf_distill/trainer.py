@@ -49,7 +49,8 @@ class DistillationTrainer(TermLogging):
     Args:
         model: the student, as in `Trainer`.
         args: the arguments; `temperature` and `alpha` make the default objective, [`recipes.hinton`].
-        teacher: a model, a Hub id, a local path, any [`teachers.Teacher`], or a list of these, which is an ensemble.
+        teacher: a model, a Hub id, a local path, the folder of a cache ([`cache_teacher`]), any [`teachers.Teacher`],
+            or a list of these, which is an ensemble.
             It is frozen and put in eval mode, and follows the student's device, precision and sharding. Optional if
             the objective reads no teacher.
         objective: what to learn instead of the default.
@@ -146,6 +147,7 @@ class DistillationTrainer(TermLogging):
             preflight.check_models(self.model, teacher.model, self.head, teacher_head)
         self._align()
         preflight.check_terms(self._alignment, objective, self.args.report_agreement)
+        preflight.check_top_k(self.teacher, objective)
         self.distillation_objective = self._bound(objective, self._shares_encoder)
 
     def _align(self) -> None:
@@ -341,12 +343,10 @@ class DistillationTrainer(TermLogging):
         masks; beside it the teacher's inputs, where the teacher reads others than the student."""
         if not is_training and hasattr(collator, "for_evaluation"):
             collator = collator.for_evaluation()
-        if self.teacher is not None:
-            collator = self.teacher.collator_for(collator)
-        if self._teacher_inputs is None:
-            return collator
-        hidden = self._teacher_inputs.raw_columns if self.args.remove_unused_columns else frozenset()
-        return DataCollatorWithTeacherInputs(collator, self._teacher_inputs, hidden, self._teacher_positions)
+        if self._teacher_inputs is not None:
+            hidden = self._teacher_inputs.raw_columns if self.args.remove_unused_columns else frozenset()
+            collator = DataCollatorWithTeacherInputs(collator, self._teacher_inputs, hidden, self._teacher_positions)
+        return collator if self.teacher is None else self.teacher.collator_for(collator)
 
     def _get_dataloader(
         self,

@@ -100,7 +100,7 @@ class CachedTeacher(Teacher):
             )
         mask = answer_mask(head, batch).cpu()
         entries = {name: read[name].cpu() for name in manifest.inputs}
-        keys = batch_keys(entries, mask, batch)
+        keys = batch_keys(head, entries, mask, batch)
         found = self.cache.find(keys)
         for row in (found < 0).nonzero()[0][:1]:
             raise self._missing_row(int(row), entries, keys)
@@ -248,24 +248,24 @@ def read_names(head: Head, batch: Batch, teacher_inputs: Sequence[str]) -> list[
     return [*names, "labels"] if makes_inputs and isinstance(batch.get("labels"), Tensor) else names
 
 
-def batch_keys(entries: Mapping[str, Tensor], mask: Tensor, batch: Batch) -> list[bytes]:
+def batch_keys(head: Head, entries: Mapping[str, Tensor], mask: Tensor, batch: Batch) -> list[bytes]:
     """A key for each row of a batch, as [`cache.row_keys`].
 
     Args:
+        head: by which it is read.
         entries: what the teacher read, on the CPU.
         mask: from `answer_mask`, on the CPU.
         batch: the whole of it.
     """
     spans = {"": _span(entries.get("attention_mask")), "decoder": _span(entries.get("decoder_attention_mask"))}
-    if spans["decoder"] is None and isinstance(batch.get("labels"), Tensor):
-        spans["decoder"] = RealSpan.of(batch["labels"].cpu() != -100, from_first=False)
+    if spans["decoder"] is None and isinstance(head, Seq2SeqHead):
+        spans["decoder"] = _trailing(mask)
     found = {}
     for name, values in entries.items():
         side = "decoder" if name.startswith("decoder_") or name == "labels" else ""
         found[name] = values, _fitting(spans[side], name, values)
-    real = entries.get("attention_mask")
-    lies_on_tokens = real is not None and real.shape == mask.shape
-    found["positions"] = mask, spans[""] if lies_on_tokens else _trailing(mask)
+    span = _fitting(spans[""], "", mask) if head.positions_are_tokens else None
+    found["positions"] = mask, _trailing(mask) if span is None else span
     if isinstance(batch.get(TEACHER_POSITIONS), Tensor):
         found[TEACHER_POSITIONS] = batch[TEACHER_POSITIONS].cpu(), _trailing(mask)
     return row_keys(found)

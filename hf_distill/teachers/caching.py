@@ -287,7 +287,7 @@ class _Rows:
         missing = [name for name in inputs if not isinstance(read.get(name), Tensor)]
         if missing:
             raise MissingInputError(f"some batches have {list(inputs)}, and one lacks {missing}. Give all of them all.")
-        return batch_keys({name: read[name] for name in inputs}, answer_mask(head, batch), batch)
+        return batch_keys(head, {name: read[name] for name in inputs}, answer_mask(head, batch), batch)
 
     def processing(self) -> dict[str, Any]:
         """What a manifest says of the collator."""
