@@ -180,7 +180,14 @@ def align(
     """
     known = known_teachers(teacher)
     found = [
-        alignment(student, getattr(each, "model", each), head, tokenizers[0], tokenizer, reads_apart)
+        alignment(
+            student,
+            each.model if isinstance(each, OnlineTeacher) else each,
+            head,
+            tokenizers[0],
+            tokenizer,
+            reads_apart,
+        )
         for each, tokenizer in zip(known, tokenizers[1:], strict=False)  # teachers that are not known have none
     ]
     if not isinstance(teacher, CompositeTeacher):
@@ -364,7 +371,10 @@ def check_top_k(teacher: Teacher | None, objective: Objective) -> None:
 
 
 def tokenizers(
-    processing_class: Any, teachers: Sequence[OnlineTeacher | CachedTeacher], head: Head, teacher_processing_class: Any = None
+    processing_class: Any,
+    teachers: Sequence[OnlineTeacher | CachedTeacher],
+    head: Head,
+    teacher_processing_class: Any = None,
 ) -> tuple[PreTrainedTokenizerBase | None, ...]:
     """The student's tokenizer, and those in the folders or repositories that teachers came from.
 

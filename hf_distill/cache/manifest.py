@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -143,8 +143,9 @@ class Manifest:
         files = {name: CachedFile(**value) for name, value in fields.pop("files").items()}
         if not fields["shards"].keys() <= files.keys():
             raise DamagedCacheError("the manifest of a cache names shards that are none of its files.")
-        lists = {name: tuple(fields.pop(name)) for name in ("inputs", "teacher_inputs")}
-        manifest = cls(**fields, **lists, files=files)
+        for name in ("inputs", "teacher_inputs"):
+            fields[name] = tuple(fields[name])
+        manifest = cls(**fields, files=files)
         manifest.records.num_bytes(0)
         return manifest
 
@@ -167,8 +168,8 @@ def check_file(folder: Path, name: str, expected: CachedFile, whole: bool) -> Pa
         )
     if whole and (found := CachedFile.of(path).sha256) != expected.sha256:
         raise DamagedCacheError(
-            f"the file {name} of the cache {str(folder)!r} has the SHA-256 {found}, and {expected.sha256} was written: "
-            f"it was changed, or damaged on the way. {_REMEDY}"
+            f"the file {name} of the cache {str(folder)!r} has the SHA-256 {found}, and {expected.sha256} was "
+            f"written: it was changed, or damaged on the way. {_REMEDY}"
         )
     return path
 
@@ -227,11 +228,13 @@ def _are_files(value: Any) -> bool:
 def _are_answers(value: Any) -> bool:
     if not _is_table(value):
         return False
-    numbers = [value[name] for name in ("k", "num_classes", "num_tails") if name in value] + list(value.get("shape", []))
+    numbers = [value[name] for name in ("k", "num_classes", "num_tails") if name in value] + list(
+        value.get("shape", [])
+    )
     return all(_is_count(number) and number < 2**31 for number in numbers) and isinstance(value.get("dtype"), str)
 
 
-_CHECKS = {
+_CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "teacher": _is_table,
     "tokenizer": lambda value: value is None or isinstance(value, str),
     "head": _is_table,

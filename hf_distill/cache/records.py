@@ -15,7 +15,7 @@ from hf_distill.errors import ConfigurationError, DamagedCacheError
 
 
 CacheDType = Literal["float32", "float16", "bfloat16", "uint8"]
-"""What numbers are kept in. In "uint8", each position has 256 even steps between its smallest and its largest number."""
+"""What numbers are kept in. In "uint8", a position has 256 even steps between its smallest and its largest number."""
 
 _UNSIGNED = {"float32": np.uint32, "float16": np.uint16, "bfloat16": np.uint16, "uint8": np.uint8}
 _STEPS = 255
@@ -75,7 +75,7 @@ class Records(ABC):
         if len(record) < expected:
             try:
                 record = _ZSTD.decompress(record, decompressed_size=expected, asbytes=True)
-            except (pa.ArrowException, OSError, ValueError) as error:
+            except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
                 raise DamagedCacheError(f"a record of a cache cannot be decompressed: {error}.") from error
         if len(record) != expected:
             raise DamagedCacheError(
@@ -209,7 +209,8 @@ class Cursor:
         """The array that [`planes`] was given."""
         size = np.dtype(dtype).itemsize
         bytes_of = np.frombuffer(self.take(shape[0] * shape[1] * size), np.uint8).reshape(size, -1)
-        return np.ascontiguousarray(bytes_of.T).view(np.dtype(dtype).newbyteorder("<")).reshape(shape).astype(dtype)
+        numbers = np.ascontiguousarray(bytes_of.T).view(np.dtype(dtype).newbyteorder("<"))
+        return np.asarray(numbers.reshape(shape), dtype)
 
     def bits(self, number: int) -> NDArray[np.uint8]:
         """As many bits, packed before."""

@@ -105,7 +105,9 @@ class CacheWriter:
 
 def _write_index(path: Path, keys: NDArray[np.uint8]) -> None:
     """All keys in their order, each once, with the number of the first row that has it."""
-    high, low = (np.ascontiguousarray(half).view(">u8").ravel().astype(np.uint64) for half in (keys[:, :8], keys[:, 8:]))
+    high, low = (
+        np.ascontiguousarray(half).view(">u8").ravel().astype(np.uint64) for half in (keys[:, :8], keys[:, 8:])
+    )
     order = np.lexsort((np.arange(len(high)), low, high))
     high, low = high[order], low[order]
     is_first = np.ones(len(high), dtype=bool)

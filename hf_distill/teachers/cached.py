@@ -87,7 +87,7 @@ class CachedTeacher(Teacher):
         self._check_head(head)
         manifest = self.cache.manifest
         read = as_read_by_teacher(batch, frozenset(manifest.teacher_inputs))
-        given = tuple(name for name in read_names(head, read, manifest.teacher_inputs))
+        given = read_names(head, read, manifest.teacher_inputs)
         if missing := [name for name in manifest.inputs if name not in given]:
             raise MissingInputError(
                 f"the cache {str(self.cache.path)!r} finds rows by {list(manifest.inputs)}, and the batch lacks "
@@ -95,8 +95,8 @@ class CachedTeacher(Teacher):
             )
         if added := [name for name in given if name not in manifest.inputs]:
             raise CacheMismatchError(
-                f"the batch has {added}, which the teacher reads, and when the cache {str(self.cache.path)!r} was made "
-                f"it was given {list(manifest.inputs)} alone. Leave them out, or cache the teacher's answers to them."
+                f"the batch has {added}, which the teacher reads, and when the cache {str(self.cache.path)!r} was "
+                f"made it was given {list(manifest.inputs)} alone. Leave them out, or cache the teacher's answers to them."
             )
         mask = answer_mask(head, batch).cpu()
         entries = {name: read[name].cpu() for name in manifest.inputs}

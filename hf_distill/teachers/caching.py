@@ -182,7 +182,11 @@ class _Rows:
         epochs: int | None,
         remove_unused_columns: bool,
     ) -> None:
-        readers = (processing_class, getattr(processing_class, "tokenizer", None), getattr(collator, "tokenizer", None))
+        readers = (
+            processing_class,
+            getattr(processing_class, "tokenizer", None),
+            getattr(collator, "tokenizer", None),
+        )
         self.tokenizer = next((each for each in readers if isinstance(each, PreTrainedTokenizerBase)), None)
         if collator is None:
             pads = isinstance(processing_class, PreTrainedTokenizerBase)
@@ -275,8 +279,8 @@ class _Rows:
         names = read_names(self.teacher.head.resolved(batch), read, sorted(self.teacher.input_names))
         if not names:
             raise MissingInputError(
-                f"the teacher {type(self.teacher.model).__name__} reads {sorted(self.teacher.input_names)}, and a batch "
-                f"has only {sorted(batch)}."
+                f"the teacher {type(self.teacher.model).__name__} reads {sorted(self.teacher.input_names)}, and a "
+                f"batch has only {sorted(batch)}. Keep these columns in the data set."
             )
         return tuple(names)
 
@@ -286,7 +290,9 @@ class _Rows:
         head = self.teacher.head.resolved(batch)
         missing = [name for name in inputs if not isinstance(read.get(name), Tensor)]
         if missing:
-            raise MissingInputError(f"some batches have {list(inputs)}, and one lacks {missing}. Give all of them all.")
+            raise MissingInputError(
+                f"some batches have {list(inputs)}, and one lacks {missing}. Give all of them all."
+            )
         return batch_keys(head, {name: read[name] for name in inputs}, answer_mask(head, batch), batch)
 
     def processing(self) -> dict[str, Any]:
@@ -348,7 +354,9 @@ class _Build:
 
     def write(self, path: Path, manifest: Manifest, tokenizer: PreTrainedTokenizerBase | None) -> None:
         """Write what is not yet written, showing how far it is."""
-        rank, num_processes = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
+        rank, num_processes = (
+            int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1))
+        )
         plan = self._plan()
         writer = CacheWriter(path, manifest, len(plan), is_main=rank == 0)
         open_ = [number for number in range(rank, len(plan), num_processes) if not writer.is_written(number)]

@@ -80,7 +80,7 @@ class OnlineTeacher(Teacher):
         return self._input_names
 
     @property
-    def name_or_path(self) -> str:
+    def name_or_path(self) -> str | None:
         """Where its tokenizer may be."""
         return self.model.name_or_path
 

@@ -19,8 +19,8 @@ class SoftTargetTerm(Term):
 
         Σ over positions of T² · KL(softmax(teacher / T) ‖ softmax(student / T))
 
-    Of a teacher that was cached with `top_k`, the divergence is that of [`functional.on_top_k`]: over its k classes and
-    one for all others.
+    Of a teacher that was cached with `top_k`, the divergence is that of [`functional.on_top_k`]: over its k classes
+    and one for all others.
 
     Unit: position. Reads: the logits of both. Learns: nothing.
 
