@@ -210,7 +210,7 @@ class Cursor:
         size = np.dtype(dtype).itemsize
         bytes_of = np.frombuffer(self.take(shape[0] * shape[1] * size), np.uint8).reshape(size, -1)
         numbers = np.ascontiguousarray(bytes_of.T).view(np.dtype(dtype).newbyteorder("<"))
-        return np.asarray(numbers.reshape(shape), dtype)
+        return np.array(numbers.reshape(shape), dtype)  # a copy, which may be written to
 
     def bits(self, number: int) -> NDArray[np.uint8]:
         """As many bits, packed before."""

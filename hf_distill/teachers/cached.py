@@ -96,7 +96,7 @@ class CachedTeacher(Teacher):
         if added := [name for name in given if name not in manifest.inputs]:
             raise CacheMismatchError(
                 f"the batch has {added}, which the teacher reads, and when the cache {str(self.cache.path)!r} was "
-                f"made it was given {list(manifest.inputs)} alone. Leave them out, or cache the teacher's answers to them."
+                f"made it was given {list(manifest.inputs)} alone. Leave them out, or cache the answers to them."
             )
         mask = answer_mask(head, batch).cpu()
         entries = {name: read[name].cpu() for name in manifest.inputs}
