@@ -147,8 +147,8 @@ class DistillationTrainer(TermLogging):
             preflight.check_models(self.model, teacher.model, self.head, teacher_head)
         self._align()
         preflight.check_terms(self._alignment, objective, self.args.report_agreement)
-        preflight.check_top_k(self.teacher, objective)
         self.distillation_objective = self._bound(objective, self._shares_encoder)
+        preflight.check_top_k(self.teacher, objective)
 
     def _align(self) -> None:
         reads_apart = self.teacher_processing_class is not None
