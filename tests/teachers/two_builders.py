@@ -1,8 +1,6 @@
 """Builds a cache of small shards in as many processes as there are."""
 
-import os
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -15,8 +13,6 @@ def main(path: Path) -> None:
     torch.set_num_threads(1)
     caching.MAX_SHARD_ROWS = 4
     teacher = model_for("single_label", 2)
-    if "SLOWLY" in os.environ:  # so that most kills hit a build that is under way
-        teacher.register_forward_pre_hook(lambda module, args: time.sleep(0.15))
     rows = rows_for("single_label", lengths=tuple(3 + number % 7 for number in range(64)))
     caching.cache_teacher(teacher, rows, path, data_collator=PaddingCollator(), batch_size=2)
 
