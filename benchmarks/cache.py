@@ -129,7 +129,7 @@ def synthetic(rows: int, folder: Path) -> dict[str, float]:
     """A cache of two float16 classes a row: what opening it and looking up batches of 32 takes."""
     records = DenseRecords((2,), "float16")
     answers = records.encode({"values": torch.tensor([[1.0, -1.0]])})
-    known: dict[str, Any] = dict.fromkeys(("teacher", "head", "processing", "data"), {})
+    known: dict[str, Any] = {name: {} for name in ("teacher", "head", "processing", "data")}
     manifest = Manifest(
         **known,
         tokenizer=None,
@@ -179,8 +179,8 @@ def main() -> None:
     for name, row in results["kinds"].items():
         cosines = " | ".join(f"{value:.5f}" for value in row["gradient_cosine"].values())
         lines.append(
-            f"| {name} | {row['bytes_per_token']:.0f} | {row['bytes_per_token_on_disk']:.1f} | {row['mean_error']:.5f} "
-            f"| {row['largest_error']:.4f} | {cosines} |"
+            f"| {name} | {row['bytes_per_token']:.0f} | {row['bytes_per_token_on_disk']:.1f} "
+            f"| {row['mean_error']:.5f} | {row['largest_error']:.4f} | {cosines} |"
         )
     cached = cache_teacher(
         teacher,
