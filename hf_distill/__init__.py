@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hf_distill import errors, functional, heads, layer_maps, recipes, schedules, students, teachers, terms, types
     from hf_distill.data_augmentation import MaskedWordAugmentation
     from hf_distill.data_collator import DataCollatorForRowSeededMasking
+    from hf_distill.export import Export, export_model
     from hf_distill.heads import Head, head_of
     from hf_distill.invariances import InvarianceReport, check_invariances
     from hf_distill.models.encoder_lm import (
@@ -77,6 +78,7 @@ __all__ = [
     "EncoderLMForTokenClassification",
     "EncoderLMModel",
     "EnsembleTeacher",
+    "Export",
     "HardLabelTerm",
     "Head",
     "HiddenStateTerm",
@@ -98,6 +100,7 @@ __all__ = [
     "cache_teacher",
     "check_invariances",
     "errors",
+    "export_model",
     "functional",
     "head_of",
     "heads",
@@ -118,6 +121,7 @@ __all__ = [
 _HOMES = {
     "data_augmentation": ("MaskedWordAugmentation",),
     "data_collator": ("DataCollatorForRowSeededMasking",),
+    "export": ("Export", "export_model"),
     "heads": ("Head", "head_of"),
     "invariances": ("InvarianceReport", "check_invariances"),
     "objective": ("Objective",),
