@@ -75,7 +75,7 @@ class Manifest:
     data: Mapping[str, Any]
     """`num_rows`, and a `fingerprint` of their number and of some of them."""
     answers: Mapping[str, Any]
-    """What is kept of each position: the description of [`Records`]."""
+    """What is kept of each position: the description of `Records`."""
     rows_per_shard: int
     versions: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, CachedFile] = field(default_factory=dict)

@@ -28,7 +28,7 @@ class CacheReader:
     """A cache on disk, mapped into memory: opening it costs little, however large it is.
 
     When it is opened, the manifest, the index and everything small are looked at whole, and of the shards the size.
-    What a shard says of a row is checked when it is read. [`check`] looks at every byte.
+    What a shard says of a row is checked when it is read. `check` looks at every byte.
 
     Raises:
         CacheMismatchError: if there is no cache, or one that was not finished.

@@ -194,7 +194,7 @@ class TopKRecords(Records):
 
 
 class Cursor:
-    """Reads what [`planes`] and its like have written, one after the other."""
+    """Reads what `planes` and its like have written, one after the other."""
 
     def __init__(self, record: bytes) -> None:
         self._record = record
@@ -206,7 +206,7 @@ class Cursor:
         return self._record[self._place - num_bytes : self._place]
 
     def planes(self, shape: tuple[int, int], dtype: Any) -> NDArray[Any]:
-        """The array that [`planes`] was given."""
+        """The array that `planes` was given."""
         size = np.dtype(dtype).itemsize
         bytes_of = np.frombuffer(self.take(shape[0] * shape[1] * size), np.uint8).reshape(size, -1)
         numbers = np.ascontiguousarray(bytes_of.T).view(np.dtype(dtype).newbyteorder("<"))

@@ -249,7 +249,7 @@ def read_names(head: Head, batch: Batch, teacher_inputs: Sequence[str]) -> list[
 
 
 def batch_keys(head: Head, entries: Mapping[str, Tensor], mask: Tensor, batch: Batch) -> list[bytes]:
-    """A key for each row of a batch, as [`cache.row_keys`].
+    """A key for each row of a batch, as `cache.row_keys`.
 
     Args:
         head: by which it is read.
