@@ -157,6 +157,43 @@ def synthetic(rows: int, folder: Path) -> dict[str, float]:
     return {"rows": rows, "opening_seconds": opening, "rows_per_second": 32 * len(batches) / seconds}
 
 
+def step_ratios(
+    work: Any, teacher: Any, student: Any, folder: Path, arguments: Any
+) -> tuple[dict[str, Any], list[str]]:
+    """Steps with the teacher, with its cache and without either, in turn."""
+    cached = cache_teacher(
+        teacher,
+        work.train.select(range(256)),
+        folder / "k = 64, float16",
+        data_collator=default_data_collator,
+        top_k=64,
+    )
+    cached.meet(student, head_of(student))
+    batch = default_data_collator([work.train[number] for number in range(16)])
+    figures = in_turn(
+        {
+            "online": lambda: step_seconds(work, student, teacher, 0.5, arguments.steps),
+            "cached": lambda: step_seconds(work, student, cached, 0.5, arguments.steps),
+            "alone": lambda: step_seconds(work, student, None, 1.0, arguments.steps),
+            "reading": lambda: reading_seconds(cached, batch),
+        },
+        arguments.rounds,
+    )
+    steps = {
+        "cached / online": ratio(figures, "cached", "online"),
+        "cached / labels alone": ratio(figures, "cached", "alone"),
+        "reading / cached": ratio(figures, "reading", "cached"),
+    }
+    lines = [
+        "",
+        "| step, k = 64 | ratio |",
+        "|---|---|",
+        *(f"| {name} | {value:.3f} |" for name, value in steps.items()),
+    ]
+    lines.append(f"\nA cached step takes {1e3 * statistics.median(figures['cached']):.0f} ms.")
+    return {"seconds": figures, "ratios": steps, "rounds": arguments.rounds}, lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
@@ -182,37 +219,9 @@ def main() -> None:
             f"| {name} | {row['bytes_per_token']:.0f} | {row['bytes_per_token_on_disk']:.1f} "
             f"| {row['mean_error']:.5f} | {row['largest_error']:.4f} | {cosines} |"
         )
-    cached = cache_teacher(
-        teacher,
-        work.train.select(range(256)),
-        folder / "k = 64, float16",
-        data_collator=default_data_collator,
-        top_k=64,
-    )
-    cached.meet(student, head_of(student))
-    batch = default_data_collator([work.train[number] for number in range(16)])
-    figures = in_turn(
-        {
-            "online": lambda: step_seconds(work, student, teacher, 0.5, arguments.steps),
-            "cached": lambda: step_seconds(work, student, cached, 0.5, arguments.steps),
-            "alone": lambda: step_seconds(work, student, None, 1.0, arguments.steps),
-            "reading": lambda: reading_seconds(cached, batch),
-        },
-        arguments.rounds,
-    )
-    steps = {
-        "cached / online": ratio(figures, "cached", "online"),
-        "cached / labels alone": ratio(figures, "cached", "alone"),
-        "reading / cached": ratio(figures, "reading", "cached"),
-    }
-    results |= {"seconds": figures, "ratios": steps, "rounds": arguments.rounds}
-    lines += [
-        "",
-        "| step, k = 64 | ratio |",
-        "|---|---|",
-        *(f"| {name} | {value:.3f} |" for name, value in steps.items()),
-    ]
-    lines.append(f"\nA cached step takes {1e3 * statistics.median(figures['cached']):.0f} ms.")
+    found, rows = step_ratios(work, teacher, student, folder, arguments)
+    results |= found
+    lines += rows
     if arguments.rows:
         results["synthetic"] = found = synthetic(arguments.rows, folder)
         lines.append(

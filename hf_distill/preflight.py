@@ -349,27 +349,6 @@ def check_terms(alignment: Alignment, objective: Objective, report_agreement: bo
         )
 
 
-def check_top_k(teacher: Teacher | None, objective: Objective) -> None:
-    """No term asks for classes that a cache does not hold.
-
-    Raises:
-        UnsupportedModelError: naming the terms that do.
-    """
-    caches = [each for each in known_teachers(teacher) if isinstance(each, CachedTeacher) and each.gives_top_k]
-    if not caches:
-        return
-    terms = {name: weighted.term for name, weighted in objective.terms.items()}
-    asking = [name for name, term in terms.items() if term.requires.teacher and term.reads_every_class]
-    if isinstance(teacher, CompositeTeacher):
-        asking.append(f"the {type(teacher).__name__} that it is a part of")
-    if asking:
-        raise UnsupportedModelError(
-            f"the cache {str(caches[0].cache.path)!r} holds the {caches[0].cache.manifest.answers['k']} likeliest "
-            f"classes of each position, and every class is asked for by {', '.join(asking)}. Use `SoftTargetTerm`, "
-            "or cache all classes with `top_k=None`."
-        )
-
-
 def tokenizers(
     processing_class: Any,
     teachers: Sequence[OnlineTeacher | CachedTeacher],

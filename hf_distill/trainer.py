@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from hf_distill import preflight, rehearsal
 from hf_distill.balance import balancing_scales
-from hf_distill.errors import ConfigurationError, MissingTeacherError
+from hf_distill.errors import ConfigurationError, MissingTeacherError, UnsupportedModelError
 from hf_distill.feature_reading import outputs_and_features
 from hf_distill.heads import CausalLMHead, Head, head_of
 from hf_distill.objective import Objective
@@ -25,7 +25,15 @@ from hf_distill.position_tables import max_positions
 from hf_distill.raw_columns import raw_columns
 from hf_distill.recipes import hinton
 from hf_distill.teacher_inputs import DataCollatorWithTeacherInputs, TeacherInputs, TeacherPositions
-from hf_distill.teachers import EnsembleTeacher, Teacher, as_teacher, known_teachers, online_teachers
+from hf_distill.teachers import (
+    CachedTeacher,
+    CompositeTeacher,
+    EnsembleTeacher,
+    Teacher,
+    as_teacher,
+    known_teachers,
+    online_teachers,
+)
 from hf_distill.term_logging import TermLogging
 from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.trial_batches import sampled_rows
@@ -146,7 +154,7 @@ class DistillationTrainer(TermLogging):
         self._align()
         preflight.check_terms(self._alignment, objective, self.args.report_agreement)
         self.distillation_objective = self._bound(objective, self._shares_encoder)
-        preflight.check_top_k(self.teacher, objective)
+        _check_top_k(self.teacher, objective)
 
     def _align(self) -> None:
         reads_apart = self.teacher_processing_class is not None
@@ -420,6 +428,27 @@ def _check_arguments(args: TrainingArguments, objective: Objective | None) -> No
             "`accelerate launch` or `torchrun` to use all of them."
         )
         args._n_gpu = 1
+
+
+def _check_top_k(teacher: Teacher | None, objective: Objective) -> None:
+    """No term asks for classes that a cache does not hold.
+
+    Raises:
+        UnsupportedModelError: naming the terms that do.
+    """
+    caches = [each for each in known_teachers(teacher) if isinstance(each, CachedTeacher) and each.gives_top_k]
+    if not caches:
+        return
+    terms = {name: weighted.term for name, weighted in objective.terms.items()}
+    asking = [name for name, term in terms.items() if term.requires.teacher and term.reads_every_class]
+    if isinstance(teacher, CompositeTeacher):
+        asking.append(f"the {type(teacher).__name__} that it is a part of")
+    if asking:
+        raise UnsupportedModelError(
+            f"the cache {str(caches[0].cache.path)!r} holds the {caches[0].cache.manifest.answers['k']} likeliest "
+            f"classes of each position, and every class is asked for by {', '.join(asking)}. Use `SoftTargetTerm`, "
+            "or cache all classes with `top_k=None`."
+        )
 
 
 def _named_datasets(train: Any, evaluation: Any) -> dict[str, Any]:
