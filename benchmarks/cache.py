@@ -199,6 +199,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--teacher_steps", type=int, default=400)
+    parser.add_argument("--student_steps", type=int, default=80, help="on the text alone, before it is compared")
     parser.add_argument("--rows", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -208,6 +209,8 @@ def main() -> None:
         example.JobArguments(output_dir=str(folder / "job"), teacher_steps=arguments.teacher_steps)
     )
     teacher, student = work.teacher(), work.student(0)
+    if arguments.student_steps:
+        work.fit("student", student, arguments.student_steps, work.job.student_learning_rate)
     results: dict[str, Any] = {"vocab_size": len(work.tokenizer), "kinds": quality(work, teacher, student, folder)}
     lines = [
         "| kept | bytes per token | on disk | mean error | largest | gradient cosine at T = 1 | 2 | 3 |",

@@ -47,7 +47,9 @@ def on_top_k(divergence: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     For `forward_kl` this is the divergence itself, were the teacher's other classes as likely in relation to each
     other as the student's. So it is no larger, 0 at equality, not biased towards the k as a renormalised softmax is,
-    and the gradient is 0 only where the k and the sum of the others are right. With k = C nothing is left out.
+    and the gradient is 0 where the k and the sum of the others are right. With k = C nothing is left out. How the
+    others lie among themselves is not taught, which matters as much as they weigh: keep more classes where a teacher
+    is unsure, or T is above 1.
 
     What the teacher's others weigh is known at T = 1, 2 and 4; between, log Σ p_c^(1/T) is the polynomial in 1 / T
     through these points and T = ∞, where it is the logarithm of their number.
