@@ -19,6 +19,7 @@ from hf_distill import preflight, rehearsal
 from hf_distill.balance import balancing_scales
 from hf_distill.errors import ConfigurationError, MissingTeacherError, UnsupportedModelError
 from hf_distill.feature_reading import outputs_and_features
+from hf_distill.finite_losses import FiniteLosses
 from hf_distill.heads import CausalLMHead, Head, head_of
 from hf_distill.objective import Objective
 from hf_distill.position_tables import max_positions
@@ -34,7 +35,6 @@ from hf_distill.teachers import (
     known_teachers,
     online_teachers,
 )
-from hf_distill.term_logging import TermLogging
 from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.trial_batches import sampled_rows
 from hf_distill.types import TEACHER_POSITIONS, TEACHER_PREFIX, Batch, Positions, Requirements, Signals, Unit
@@ -46,7 +46,7 @@ NUM_COLUMN_ROWS = 8
 """Rows that are looked at to find the raw columns of the teacher."""
 
 
-class DistillationTrainer(TermLogging):
+class DistillationTrainer(FiniteLosses):
     """`transformers.Trainer` whose student imitates a teacher.
 
         L = Σ over terms of weight · (sum of the term) / (number of its units)

@@ -7,6 +7,7 @@ from hf_distill.teachers.caching import cache_teacher
 from hf_distill.teachers.composite import CompositeTeacher, known_teachers, online_teachers, single_teachers
 from hf_distill.teachers.ensemble import EnsembleTeacher
 from hf_distill.teachers.online import OnlineTeacher, as_teacher
+from hf_distill.teachers.processing import ProcessingTeacher
 from hf_distill.teachers.routed import RoutedTeacher
 
 
@@ -16,6 +17,7 @@ __all__ = [
     "CompositeTeacher",
     "EnsembleTeacher",
     "OnlineTeacher",
+    "ProcessingTeacher",
     "RoutedTeacher",
     "Teacher",
     "as_teacher",

@@ -45,6 +45,8 @@ class CachedTeacher(Teacher):
 
     may_download = False
     """Whether its tokenizer is looked for beyond this machine."""
+    reads_apart = False
+    """Whether it reads by a processing class of its own."""
 
     def __init__(self, path: str | Path) -> None:
         self.cache = CacheReader(path)
