@@ -55,7 +55,7 @@ def on_top_k(divergence: Callable[..., Tensor]) -> Callable[..., Tensor]:
     through these points and T = ∞, where it is the logarithm of their number.
 
     Args:
-        divergence: any of [`hf_distill.functional`] with the signature of `forward_kl`.
+        divergence: any of `hf_distill.functional` with the signature of `forward_kl`.
 
     Returns:
         A function of the same signature. Tensors of logits are passed on as they are.
