@@ -4,15 +4,38 @@ The public names, each imported when it is first used. Importing the package reg
 Transformers' Auto classes.
 """
 
+import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_distill import models
 from hf_distill.version import __version__
 
 
+def _starts_command_line() -> bool:
+    """Whether this process is `hf-distill` or `python -m hf_distill`, which answer before torch is there."""
+    is_script = Path((sys.argv or [""])[0]).stem == "hf-distill"
+    return is_script or (sys.argv[:1] == ["-m"] and "hf_distill" in sys.orig_argv)
+
+
+if not _starts_command_line():  # which registers the models itself, once it runs a command
+    import_module("hf_distill.models")
+
+
 if TYPE_CHECKING:
-    from hf_distill import errors, functional, heads, layer_maps, recipes, schedules, students, teachers, terms, types
+    from hf_distill import (
+        errors,
+        functional,
+        heads,
+        layer_maps,
+        models,
+        recipes,
+        schedules,
+        students,
+        teachers,
+        terms,
+        types,
+    )
     from hf_distill.data_augmentation import MaskedWordAugmentation
     from hf_distill.data_collator import DataCollatorForRowSeededMasking
     from hf_distill.heads import Head, head_of

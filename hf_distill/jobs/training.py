@@ -1,0 +1,87 @@
+"""Training that can be stopped and goes on, and measuring."""
+
+import copy
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import PreTrainedModel, set_seed
+
+from hf_distill.checkpoints import StopOnSignal, StoppedBySignal, last_checkpoint, remove_broken_checkpoints
+from hf_distill.jobs.data import Data
+from hf_distill.objective import Objective
+from hf_distill.processing import Reading
+from hf_distill.trainer import DistillationTrainer
+from hf_distill.training_args import DistillationTrainingArguments
+
+
+def trainer_for(
+    model: PreTrainedModel,
+    data: Data,
+    reading: Reading,
+    args: DistillationTrainingArguments,
+    teacher: PreTrainedModel | None = None,
+    objective: Objective | None = None,
+    teacher_processor: Any = None,
+    **changes: Any,
+) -> DistillationTrainer:
+    """A Trainer of `model` on the data of a job.
+
+    Args:
+        teacher_processor: the teacher's own, where it reads other inputs than the student.
+        changes: fields of `args` that are other for this Trainer.
+    """
+    args = copy.copy(args)
+    for name, value in changes.items():
+        setattr(args, name, value)
+    args.prediction_loss_only = data.task.scores is None
+    args.remove_unused_columns = args.remove_unused_columns and not data.task.reads_raw
+    return DistillationTrainer(
+        model=model,
+        teacher=teacher,
+        args=args,
+        objective=objective,
+        teacher_processing_class=teacher_processor,
+        teacher_columns=reading.text_columns if teacher_processor is not None and reading.text_columns else None,
+        **data.trainer_arguments(reading),
+    )
+
+
+def train(trainer: DistillationTrainer, resume: bool) -> None:
+    """Train to the end, and save the model with its processor in the Trainer's folder.
+
+    Raises:
+        StoppedBySignal: if Ctrl-C or SIGTERM came meanwhile; there is a checkpoint then.
+    """
+    folder: Any = trainer.args.output_dir
+    processes = trainer.args.world_size
+    checkpoint = last_checkpoint(folder, processes) if resume else None
+    if resume and trainer.is_world_process_zero():
+        remove_broken_checkpoints(folder, processes)
+    trainer.accelerator.wait_for_everyone()
+    set_seed(trainer.args.seed)  # whatever was measured before, or was not since an earlier run had done it
+    stop = StopOnSignal()
+    trainer.add_callback(stop)
+    with stop.listening():
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    trainer.remove_callback(stop)
+    if stop.signal_number is not None:
+        raise StoppedBySignal(stop.signal_number, last_checkpoint(folder, processes))
+    trainer.save_model(folder)
+
+
+def measure(trainer: DistillationTrainer) -> Mapping[str, Any]:
+    """The scores of the Trainer's model, without the prefix `eval_`, with how large it is."""
+    start = time.perf_counter()
+    metrics = trainer.evaluate()
+    seconds = time.perf_counter() - start
+    model: Any = trainer.model
+    parts = [*model.parameters(), *model.buffers()]
+    apart = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+    names = {name: name.removeprefix("eval_") for name in metrics}
+    return {
+        "parameters": model.num_parameters(),
+        "bytes": sum(part.numel() * part.element_size() for part in parts),
+        "seconds": seconds,
+        "scores": {short: metrics[name] for name, short in names.items() if short not in (*apart, "epoch")},
+    }
