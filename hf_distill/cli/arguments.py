@@ -41,6 +41,27 @@ class TeacherOptions:
 
 
 @dataclass
+class ModelOptions:
+    """One model, to be trained or measured."""
+
+    _argument_group_name = "model"
+
+    model: str = field(metadata={"help": "The model: an id on the Hub, or a folder."})
+    task: str | None = option(
+        "What the model does, by the name that Transformers' pipelines give it; found from the model if left out."
+    )
+
+
+@dataclass
+class OptionalTeacherOptions:
+    """A teacher to compare a model with."""
+
+    _argument_group_name = "teacher"
+
+    teacher: str | None = option("A teacher: measured as well, and how often the two choose the same class.")
+
+
+@dataclass
 class StudentOptions:
     """Who learns: a model of its own, or what is kept of the teacher."""
 
@@ -114,3 +135,51 @@ class ResumeOptions:
     _argument_group_name = "job"
 
     resume: bool = option("Go on with the job in --output_dir from its last whole checkpoint.", False)
+
+
+@dataclass
+class OutputOptions:
+    """Where something is written."""
+
+    _argument_group_name = "output"
+
+    output_dir: str = field(metadata={"help": "The folder that is written."})
+    seed: int = option("Draws the weights that are new.", 42)
+
+
+@dataclass
+class EvaluationOptions:
+    """How a model is measured."""
+
+    _argument_group_name = "evaluation"
+
+    output_file: str | None = option("Where the measurements are written, as JSON.")
+    batch_size: int = option("Rows at a time.", 8)
+    use_cpu: bool = option("Leave accelerators alone.", False)
+
+
+@dataclass
+class CheckOptions:
+    """What is tried."""
+
+    _argument_group_name = "check"
+
+    num_rows: int = option("Rows of the training data on which the equalities are tried.", 8)
+
+
+@dataclass
+class SearchOptions:
+    """How the search goes."""
+
+    _argument_group_name = "search"
+
+    n_trials: int = option("Trainings to try.", 20)
+    min_temperature: float = option("Lowest temperature.", 1.0)
+    max_temperature: float = option("Highest temperature.", 8.0)
+    min_alpha: float = option("Smallest weight of the labels.", 0.0)
+    max_alpha: float = option("Largest weight of the labels; below 1, where nothing is learnt from the teacher.", 0.9)
+    min_learning_rate: float = option("Smallest learning rate.", 1e-5)
+    max_learning_rate: float = option("Largest learning rate.", 1e-3)
+    metric: str | None = option(
+        "The score that is to be best, without the prefix eval_; of the task if left out: accuracy, f1, mse, perplexity."
+    )

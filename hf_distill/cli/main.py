@@ -40,7 +40,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"hf-distill: {words[0]!r} is no command; these are: {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
     try:
-        run(words[0], words[1:])
+        return run(words[0], words[1:])
     except SystemExit as end:  # from the parser, which has said why
         return end.code if isinstance(end.code, int) else 1
     except KeyboardInterrupt as stop:
@@ -51,14 +51,14 @@ def main(words: Sequence[str] | None = None) -> int:
         else:
             print(f"hf-distill: error: {in_one_line(error)} ({DEBUG} shows the traceback)", file=sys.stderr)
         return 1
-    return 0
 
 
-def run(name: str, words: Sequence[str]) -> None:
-    """Parse the options of a command and call it."""
+def run(name: str, words: Sequence[str]) -> int:
+    """Parse the options of a command and call it; its exit code."""
     groups, said = import_module("hf_distill.cli.parsing").parse(name, COMMANDS[name], words)
     import_module("hf_distill.models")  # which `import hf_distill` has left out, to start in time
-    import_module(f"hf_distill.cli.{name}").run(*groups, said)
+    code: int | None = import_module(f"hf_distill.cli.{name}").run(*groups, said)
+    return code or 0
 
 
 def overview() -> str:

@@ -16,7 +16,7 @@ from hf_distill.cli.commands import Command
 
 
 TRAINING_NOTE = """options of training: every field of `DistillationTrainingArguments` and of Transformers'
-`TrainingArguments`, among them --output_dir (needed), --temperature, --alpha, --learning_rate, --num_train_epochs,
+`TrainingArguments`, among them --output_dir, --temperature, --alpha, --learning_rate, --num_train_epochs,
 --max_steps, --per_device_train_batch_size, --eval_strategy, --save_steps, --bf16, --seed. --help_all lists them."""
 FILE_NOTE = """Any option may stand in a YAML file of `name: value`, which is then the first argument; what is said on
 the command line counts. Exit codes: 0, 1 for an error, 2 for a wrong option, 130 after Ctrl-C, 143 after SIGTERM."""
@@ -69,10 +69,12 @@ def parse(name: str, command: Command, words: Sequence[str]) -> tuple[list[Any],
         parser.parse_args(["--help"])
     words = with_file(parser, words)
     namespace = parser.parse_args(words)
-    if command.trains and namespace.output_dir is None:
+    if command.trains and command.needs_output and namespace.output_dir is None:
         parser.error("the following arguments are required: --output_dir")
-    said = {key: value for key, value in vars(namespace).items() if value != parser.get_default(key)}
-    plain = {key: value.value if isinstance(value, Enum) else value for key, value in said.items()}
+    options = {word.partition("=")[0] for word in words}
+    said = [action.dest for action in parser._actions if options & set(action.option_strings)]
+    values = ((name, getattr(namespace, name)) for name in dict.fromkeys(said))
+    plain = {name: value.value if isinstance(value, Enum) else value for name, value in values}
     return list(parser.parse_args_into_dataclasses(words, look_for_args_file=False)), plain
 
 

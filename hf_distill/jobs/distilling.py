@@ -19,7 +19,7 @@ from hf_distill.training_args import DistillationTrainingArguments
 BASELINE = "baseline"
 """The folder, in that of the job, of the student that learnt from the labels alone."""
 
-LABELS_ALONE = {"alpha": 1.0, "preflight": False, "report_agreement": False}
+LABELS_ALONE: dict[str, Any] = {"alpha": 1.0, "preflight": False, "report_agreement": False}
 """The arguments of a Trainer without a teacher."""
 
 
@@ -116,3 +116,34 @@ def _measured_teacher(pair: Pair, args: DistillationTrainingArguments) -> Mappin
 def _can_agree(pair: Pair) -> bool:
     """Whether it can be said how often the two choose the same class: not where they write in other tokens."""
     return pair.teacher_processor is None or pair.data.task.scores is not None
+
+
+def fine_tune(
+    model: PreTrainedModel,
+    processor: Any,
+    data: Data,
+    args: DistillationTrainingArguments,
+    evidence: Evidence,
+    resume: bool = False,
+) -> Mapping[str, Any]:
+    """Train a model on the labels alone, as a teacher has to be, and measure it before and after."""
+    trainer = trainer_for(model, data, data.reading(model, processor), args, **LABELS_ALONE)
+    evidence.measured("before", lambda: measure(trainer))
+    if "fine-tuned" not in evidence.found:
+        train(trainer, resume)
+        evidence.measured("fine-tuned", lambda: measure(trainer))
+    return evidence.found
+
+
+def compare(
+    model: str, teacher: str | None, data: Data, args: DistillationTrainingArguments
+) -> Mapping[str, Mapping[str, Any]]:
+    """Measure a model, and beside it a teacher: also how often the two choose the same class."""
+    if teacher is None:
+        loaded = load_model(model, data.task_name)
+        reading = data.reading(loaded, load_processor(model, data.task_name))
+        return {"model": measure(trainer_for(loaded, data, reading, args, **LABELS_ALONE))}
+    pair = make_pair(teacher, StudentSource(model), data, args.seed)
+    found = {"teacher": _measured_teacher(pair, args)} if data.has_labels else {}
+    alpha = args.alpha if data.has_labels else 0.0
+    return {**found, "model": measure(pair.trainer(args, report_agreement=_can_agree(pair), alpha=alpha))}

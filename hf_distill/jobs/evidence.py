@@ -66,7 +66,8 @@ def open_job(folder: str | Path, arguments: Mapping[str, Any], resume: bool, wri
                 f"output_dir={str(folder)!r} holds a job that was started before. Go on with it by `resume`, or take "
                 "another folder."
             )
-        changed = [name for name in {**before, **arguments} if before.get(name) != arguments.get(name)]
+        names = (name for name in {**before, **arguments} if name != "resume")
+        changed = [name for name in names if before.get(name) != arguments.get(name)]
         if changed:
             said = ", ".join(f"{name}: {before.get(name)!r} before, {arguments.get(name)!r} now" for name in changed)
             logger.warning(f"The job goes on with other arguments than it was started with ({said}).")
@@ -76,13 +77,12 @@ def open_job(folder: str | Path, arguments: Mapping[str, Any], resume: bool, wri
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """The measured models below each other, their scores beside each other."""
+    """The measured models below each other, their scores beside each other, losses left out."""
     rows = {name: measured for name, measured in found.items() if "scores" in measured}
-    scores = [name for name in next(iter(rows.values()))["scores"] if "/" not in name]
-    scores += [name for measured in rows.values() for name in measured["scores"] if name == "agreement"][:1]
+    scores = dict.fromkeys(name for row in rows.values() for name in row["scores"] if not name.startswith("loss"))
     lines = [f"{'model':<16} {'parameters':>12} " + " ".join(f"{name:>12}" for name in scores)]
-    for name, measured in rows.items():
-        numbers = (measured["scores"].get(score) for score in scores)
+    for name, row in rows.items():
+        numbers = (row["scores"].get(score) for score in scores)
         cells = (f"{'-':>12}" if number is None else f"{number:>12.4g}" for number in numbers)
-        lines.append(f"{name:<16} {measured['parameters']:>12,} " + " ".join(cells))
+        lines.append(f"{name:<16} {row['parameters']:>12,} " + " ".join(cells))
     return "\n".join(lines)

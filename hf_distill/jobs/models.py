@@ -9,7 +9,7 @@ from transformers import AutoConfig, PreTrainedModel, set_seed
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.heads.resolve import class_names
-from hf_distill.processing import TASKS, task_of
+from hf_distill.processing import TASKS, Labels, task_of
 from hf_distill.students import student_from_teacher
 
 
@@ -38,6 +38,19 @@ def load_model(name_or_path: str, task: str, **configuration: Any) -> PreTrained
     auto_class = getattr(transformers, TASKS[task].auto_class)
     model: PreTrainedModel = auto_class.from_pretrained(name_or_path, **configuration)
     return model
+
+
+def load_with_classes(name_or_path: str, task: str, labels: Labels | None, seed: int) -> PreTrainedModel:
+    """A model whose head, where it has to be made anew, chooses between the classes of the data.
+
+    A head that is there already keeps its classes. A new one is the same at every call.
+    """
+    set_seed(seed)
+    auto_class = getattr(transformers, TASKS[task].auto_class)
+    config: Any = AutoConfig.from_pretrained(name_or_path)
+    if labels is None or set(config.architectures or ()) & class_names(auto_class):
+        return load_model(name_or_path, task)
+    return load_model(name_or_path, task, **labels.configuration())
 
 
 def load_processor(name_or_path: str, task: str) -> Any:

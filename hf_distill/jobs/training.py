@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from transformers import PreTrainedModel, set_seed
@@ -16,16 +16,17 @@ from hf_distill.training_args import DistillationTrainingArguments
 
 
 def trainer_for(
-    model: PreTrainedModel,
+    model: PreTrainedModel | None,
     data: Data,
     reading: Reading,
     args: DistillationTrainingArguments,
     teacher: PreTrainedModel | None = None,
     objective: Objective | None = None,
     teacher_processor: Any = None,
+    model_init: Callable[..., PreTrainedModel] | None = None,
     **changes: Any,
 ) -> DistillationTrainer:
-    """A Trainer of `model` on the data of a job.
+    """A Trainer of `model`, or of what `model_init` makes, on the data of a job.
 
     Args:
         teacher_processor: the teacher's own, where it reads other inputs than the student.
@@ -38,6 +39,7 @@ def trainer_for(
     args.remove_unused_columns = args.remove_unused_columns and not data.task.reads_raw
     return DistillationTrainer(
         model=model,
+        model_init=model_init,
         teacher=teacher,
         args=args,
         objective=objective,
