@@ -63,7 +63,8 @@ def labels_of(rows: Dataset, column: str, in_lists: Literal["classes of tokens",
     dtype = getattr(feature, "dtype", "")
     if "float" in dtype and inner is None:
         return Labels("regression", (), None)
-    values: Iterable[Any] = rows[column]
+    is_value = "string" in dtype or "int" in dtype
+    values: Iterable[Any] = rows[column] if is_value else ()
     found = {value for value in (values if inner is None else chain.from_iterable(values)) if value not in NO_LABEL}
     if dtype in ("string", "large_string"):
         return Labels(problem, tuple(sorted(found)), tuple(sorted(found)))
