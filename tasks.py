@@ -6,6 +6,7 @@ Tasks:
                 (tests marked `slow` run too with `--all`, or where CI=true)
     check       lint and types only
     format      rewrite the sources in the house's format
+    docs        draw the pictures and build the docs site into site/, with warnings as errors
     wheel       build dist/*.tar.gz and dist/*.whl, and test the wheel away from the checkout
     benchmarks  run every script in benchmarks/, with the arguments; benchmarks/heads/run.py where HF_DISTILL_DATA
                 names a folder of real data sets
@@ -124,6 +125,13 @@ def wheel():
         run_pytest(room_python, *tests, cwd=clean_room, HF_DISTILL_SOURCE=str(ROOT / "hf_distill"))
 
 
+def docs():
+    python = environment()
+    run(python, "docs/figures.py")
+    run(python, "-m", "zensical", "build", "--clean", "--strict")
+    print(f"Open it with: {python} -m http.server --directory site")
+
+
 def benchmarks(*arguments):
     python = environment()
     folder = ROOT / "benchmarks"
@@ -134,13 +142,14 @@ def benchmarks(*arguments):
 def clean():
     made = [
         VENV,
-        *(ROOT / name for name in ("build", "dist", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache")),
+        *(ROOT / name for name in ("build", "dist", "site", ".cache", ".hypothesis")),
+        *(ROOT / f".{name}_cache" for name in ("mypy", "pytest", "ruff")),
     ]
     for folder in [*made, *ROOT.glob("*.egg-info"), ROOT / "__pycache__", *ROOT.glob("[!.]*/**/__pycache__")]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-TASKS = {task.__name__: task for task in (demo, test, check, format, wheel, benchmarks, clean)}
+TASKS = {task.__name__: task for task in (demo, test, check, format, docs, wheel, benchmarks, clean)}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in TASKS:

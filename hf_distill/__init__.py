@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from hf_distill.data_augmentation import MaskedWordAugmentation
     from hf_distill.data_collator import DataCollatorForRowSeededMasking
+    from hf_distill.export import Export, export_model
     from hf_distill.heads import Head, head_of
     from hf_distill.invariances import InvarianceReport, check_invariances
     from hf_distill.models.encoder_lm import (
@@ -90,6 +91,7 @@ __all__ = [
     "EncoderLMForTokenClassification",
     "EncoderLMModel",
     "EnsembleTeacher",
+    "Export",
     "HardLabelTerm",
     "Head",
     "HiddenStateTerm",
@@ -110,6 +112,7 @@ __all__ = [
     "__version__",
     "check_invariances",
     "errors",
+    "export_model",
     "functional",
     "head_of",
     "heads",
@@ -129,6 +132,7 @@ __all__ = [
 _HOMES = {
     "data_augmentation": ("MaskedWordAugmentation",),
     "data_collator": ("DataCollatorForRowSeededMasking",),
+    "export": ("Export", "export_model"),
     "heads": ("Head", "head_of"),
     "invariances": ("InvarianceReport", "check_invariances"),
     "objective": ("Objective",),

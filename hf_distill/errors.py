@@ -40,5 +40,9 @@ class UnsupportedModelError(DistillationError, TypeError):
     """A model that we do not know how to compare with another, or to make a student of."""
 
 
+class ExportMismatchError(DistillationError, ArithmeticError):
+    """An exported program answers otherwise than its model."""
+
+
 class UntrainedTeacherError(DistillationError, ValueError):
     """A teacher some of whose weights were never trained."""

@@ -105,13 +105,15 @@ def hungarian_matching(
 
         L = labels · L_labels + classes · Σ T² · KL(teacher_T ‖ student_T) + boxes · Σ w · (5 · L1 + 2 · (1 − GIoU))
 
-    Both sums run over the pairs of boxes of an image, as [`heads.query_matching`] pairs them, and are averaged over
+    Both sums run over the pairs of boxes of an image, as `heads.query_matching` pairs them, and are averaged over
     images; w is the teacher's score of a box. The features and the teacher's queries, which the paper learns from as
     well, are left out.
 
     Args:
         temperature: T of the classes, above 0.
-        labels, classes, boxes: the weights; 0 leaves a term out.
+        labels: the weight of the labels; 0 leaves a term out.
+        classes: that of the classes.
+        boxes: that of the boxes.
 
     References:
         Chang et al.: DETRDistill: A Universal Knowledge Distillation Framework for DETR-families, 2023,

@@ -36,7 +36,7 @@ class HiddenStateTerm(FeatureTerm):
     Args:
         layer_map: as in [`FeatureTerm`].
         distance: `hidden_mse`, `normalized_squared_distance`, `cosine_distance` or another function of
-            [`hf_distill.functional`] with their signature.
+            `hf_distill.functional` with their signature.
         pooled: compare one vector a row: that of the `"first"` or the `"last"` real token, or the `"mean"` of all.
             None compares every token.
         side: as in [`FeatureTerm`].

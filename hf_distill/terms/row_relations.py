@@ -29,7 +29,7 @@ class RowRelationTerm(HiddenStateTerm):
     Args:
         layer_map: as in [`FeatureTerm`].
         distance: `rkd_distance`, `rkd_angle`, `similarity_preserving`, `correlation_congruence`, `pkt` or another
-            function of [`hf_distill.functional`] with their signature.
+            function of `hf_distill.functional` with their signature.
         pooled: as in [`HiddenStateTerm`], without None.
         side: as in [`FeatureTerm`].
 

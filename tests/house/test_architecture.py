@@ -13,7 +13,7 @@ PACKAGE = Path(hf_distill.__file__).parent
 NOUNS = {"version", "errors", "types"}
 SIGNALS = NOUNS | {"heads", "cache", "teachers"}
 WHAT_TO_LEARN = {"functional", "schedules", "layer_maps", "terms", "objective"}
-ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "students", "report", "tally"}
+ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "students", "report", "tally", "export"}
 ALL_BUT_MODELS |= {"position_tables", "raw_columns", "teacher_inputs", "data_augmentation", "feature_reading"}
 ALL_BUT_MODELS |= {"preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances", "balance"}
 
@@ -47,6 +47,7 @@ ROOMS = {
     "invariances": SIGNALS | {"trial_batches"},
     "report": NOUNS | {"heads"},
     "tally": {"types", "errors"},
+    "export": {"types", "errors"},
     "training_args": ALL_BUT_MODELS,
     "callbacks": ALL_BUT_MODELS | {"training_args"},
     "evaluation": SIGNALS | {"terms", "objective", "tally", "training_args"},
