@@ -102,7 +102,9 @@ def first_rows(rows: Dataset, count: int | None) -> Dataset:
         EmptyDatasetError: if there is none.
     """
     if not len(rows) or count == 0:
-        raise EmptyDatasetError(f"the data set has {len(rows)} rows, of which at most {count} are taken: none is left.")
+        raise EmptyDatasetError(
+            f"the data set has {len(rows)} rows, of which at most {count} are taken: none is left."
+        )
     return rows if count is None else rows.select(range(min(count, len(rows))))
 
 

@@ -4,7 +4,7 @@ import signal
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from hf_distill.checkpoints import StoppedBySignal, StopOnSignal, last_checkpoint, remove_broken_checkpoints
+from hf_distill.checkpoints import StopOnSignal, StoppedBySignal, last_checkpoint, remove_broken_checkpoints
 
 
 def put(folder, step, state="{}", ranks=0):

@@ -71,7 +71,9 @@ def put_teacher(folder, task):
     if task == "text-generation":
         return put_model(folder, auto_class, "llama", vocab_size=len(tokenizer), **SIZES)
     names = {"text-classification": ("bad", "good"), "token-classification": ("O", "ART")}.get(task)
-    classes = {} if names is None else {"id2label": dict(enumerate(names)), "label2id": {n: i for i, n in enumerate(names)}}
+    classes = (
+        {} if names is None else {"id2label": dict(enumerate(names)), "label2id": {n: i for i, n in enumerate(names)}}
+    )
     return put_model(folder, auto_class, "bert", vocab_size=len(tokenizer), **SIZES, **classes)
 
 

@@ -111,7 +111,9 @@ class ObjectiveOptions:
 
     _argument_group_name = "what is learnt"
 
-    recipe: Recipe = option("A published method, by its name in `hf_distill.recipes`.", "hinton")
+    recipe: Recipe = field(
+        default="hinton", metadata={"help": "A published method, by its name in `hf_distill.recipes`."}
+    )
     recipe_args: str | None = option(
         "Arguments of the recipe, as 'stage: layers, layer_map: last'. Those of hinton are --temperature and --alpha."
     )
@@ -127,6 +129,7 @@ class BaselineOptions:
         "Also train the same student on the labels alone, in --output_dir/baseline, to see what the teacher gave.",
         False,
     )
+
 
 @dataclass
 class ResumeOptions:
@@ -181,5 +184,5 @@ class SearchOptions:
     min_learning_rate: float = option("Smallest learning rate.", 1e-5)
     max_learning_rate: float = option("Largest learning rate.", 1e-3)
     metric: str | None = option(
-        "The score that is to be best, without the prefix eval_; of the task if left out: accuracy, f1, mse, perplexity."
+        "The score to be best, without the prefix eval_; that of the task if left out: accuracy, f1, mse, perplexity."
     )

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from hf_distill import recipes
-from hf_distill.cli.arguments import DataOptions, ObjectiveOptions, StudentOptions, TeacherOptions
+from hf_distill.cli.arguments import DataOptions, ObjectiveOptions, StudentOptions
 from hf_distill.data_sources import first_rows, load_splits, train_and_evaluation
 from hf_distill.errors import ConfigurationError
 from hf_distill.jobs.data import Data, job_data

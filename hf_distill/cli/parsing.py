@@ -42,7 +42,7 @@ class ShortHelp(ArgumentDefaultsHelpFormatter):
 
 def parser_of(name: str, command: Command, with_training: bool) -> HfArgumentParser:
     """The parser of a command. With the options of training it needs torch."""
-    groups = list(command.groups)
+    groups: list[Any] = list(command.groups)
     if with_training:
         groups.append(import_module("hf_distill.training_args").DistillationTrainingArguments)
     return HfArgumentParser(

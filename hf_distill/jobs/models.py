@@ -75,7 +75,8 @@ def make_student(source: StudentSource, teacher: PreTrainedModel, task: str, see
         )
     set_seed(seed)
     if source.name_or_path is None:
-        return student_from_teacher(teacher, **wanted)
+        cut: PreTrainedModel = student_from_teacher(teacher, **wanted)
+        return cut
     auto_class = getattr(transformers, TASKS[task].auto_class)
     config: Any = AutoConfig.from_pretrained(source.name_or_path)
     has_head = bool(set(config.architectures or ()) & class_names(auto_class))

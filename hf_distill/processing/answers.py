@@ -83,15 +83,16 @@ def answer_scores(rows: Dataset, reading: Reading) -> Callable[[EvalPrediction],
     context = reading.columns["text_pair"]
 
     def scores(prediction: EvalPrediction) -> dict[str, float]:
-        starts, ends = prediction.predictions[:2]
+        outputs: Any = prediction.predictions
+        starts, ends = outputs[:2]
         found = []
         for row, start, end in zip(rows, starts, ends, strict=True):
             offsets = np.array(row["offsets"])
             first, last = best_span(start[: len(offsets)], end[: len(offsets)], offsets[:, 0] >= 0)
             text = row[context][offsets[first, 0] : offsets[last, 1]]
             found.append(_text_scores(text, row[reading.columns["label"]]["text"]))
-        exact, f1 = np.mean(found, axis=0)
-        return {"exact_match": 100 * float(exact), "f1": 100 * float(f1)}
+        means = np.mean(found, axis=0)
+        return {"exact_match": 100 * float(means[0]), "f1": 100 * float(means[1])}
 
     return scores
 

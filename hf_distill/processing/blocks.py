@@ -35,6 +35,7 @@ def labelled_blocks(rows: Dataset, reading: Reading) -> Dataset:
 
 
 def masking_collator(reading: Reading) -> Any:
+    """Masks tokens, the same ones of a block in each epoch of a resumed run."""
     return DataCollatorForRowSeededMasking(reading.processor)
 
 

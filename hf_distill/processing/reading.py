@@ -45,4 +45,4 @@ class Reading:
 
     def replaced_columns(self, rows: Dataset) -> list[str]:
         """The columns that do not go on: the label, since the model's own is called `labels`."""
-        return [name for name in (self.columns.get("label"),) if name in rows.column_names]
+        return [name for role, name in self.columns.items() if role == "label" and name in rows.column_names]

@@ -121,9 +121,7 @@ TASKS: dict[str, Task] = {
         text_pairs_to_write,
         writing_collator,
     ),
-    "fill-mask": Task(
-        "AutoModelForMaskedLM", "AutoTokenizer", TEXT_INPUTS[-4:], (), text_blocks, masking_collator
-    ),
+    "fill-mask": Task("AutoModelForMaskedLM", "AutoTokenizer", TEXT_INPUTS[-4:], (), text_blocks, masking_collator),
     "text-generation": Task(
         "AutoModelForCausalLM", "AutoTokenizer", TEXT_INPUTS[-4:], (), labelled_blocks, block_collator
     ),

@@ -58,12 +58,15 @@ def text_pairs_to_write(rows: Dataset, reading: Reading) -> Dataset:
 
 
 def padding_collator(reading: Reading) -> Any:
+    """Pads the tokens."""
     return DataCollatorWithPadding(reading.processor)
 
 
 def tag_collator(reading: Reading) -> Any:
+    """Pads the tokens, and their tags."""
     return DataCollatorForTokenClassification(reading.processor)
 
 
 def writing_collator(reading: Reading) -> Any:
+    """Pads the tokens, and those that are to be written."""
     return DataCollatorForSeq2Seq(reading.processor)

@@ -24,4 +24,3 @@ def test_a_broken_equality_is_1(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("hf_distill.invariances.TOLERANCES", dict.fromkeys(TOLERANCES, -1.0))
     assert main(["check", *words, "--num_hidden_layers", "1", *WORDS]) == 1
     assert "BROKEN" in capsys.readouterr().out
-

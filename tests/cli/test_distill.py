@@ -98,7 +98,16 @@ def test_killed_at_random_moments_it_comes_to_the_same_end(recipe, tmp_path):
 def test_two_processes_by_accelerate_launch(tmp_path):
     words = put_job(tmp_path, "text-classification")
     out = tmp_path / "out"
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
     launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     words = ["-m", "hf_distill", "distill", *words, "--num_hidden_layers", "1", *QUICK, "--output_dir", str(out)]
     done = subprocess.run([*launch, *words], capture_output=True, text=True, env=ENVIRONMENT)

@@ -63,7 +63,9 @@ def test_it_starts_with_no_more_than_transformers(words):
     found = imported_by("-m", "hf_distill", *words)
     assert {name.partition(".")[0] for name in found} - allowed - sys.stdlib_module_names <= {"hf_distill", "yaml"}
     parts = {name for name in found if name.startswith(("transformers.", "hf_distill."))}
-    assert not {name for name in parts if name.startswith(("transformers.models", "transformers.train", "hf_distill.models"))}
+    assert not {
+        name for name in parts if name.startswith(("transformers.models", "transformers.train", "hf_distill.models"))
+    }
 
 
 def test_a_library_import_registers_the_models_whatever_the_program_is_called(tmp_path):

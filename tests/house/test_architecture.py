@@ -54,7 +54,12 @@ ROOMS = {
     "feature_training": SIGNALS | {"feature_reading", "objective", "evaluation"},
     "term_logging": {"feature_training"},
     "trainer": ALL_BUT_MODELS | {"training_args", "callbacks", "evaluation", "feature_training", "term_logging"},
-    "cli": ALL_BUT_MODELS | {"training_args", "callbacks", "trainer", "models"},
+    "data_sources": {"errors"},
+    "checkpoints": set(),
+    "processing": {"errors", "heads", "data_collator"},
+    "jobs": ALL_BUT_MODELS | {"training_args", "trainer", "processing", "checkpoints"},
+    "cli": ALL_BUT_MODELS | {"training_args", "callbacks", "trainer", "models", "jobs", "data_sources", "processing"},
+    "__main__": {"cli"},
 }
 TRAINERLESS = {"functional", "models"}
 

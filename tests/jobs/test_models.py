@@ -26,7 +26,9 @@ def teacher(tmp_path):
 
 
 def same_weights(model, other):
-    return all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
+    return all(
+        torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True)
+    )
 
 
 def test_loads_model_and_processor(teacher, tmp_path):
@@ -49,7 +51,10 @@ def test_a_student_without_a_head_gets_the_teachers_classes(teacher, from_scratc
     student, again = (make_student(source, teacher, TASK, 3) for _ in range(2))
     assert student.config.id2label == {0: "bad", 1: "good"}
     assert same_weights(student, again)
-    assert torch.equal(student.bert.embeddings.word_embeddings.weight, body.embeddings.word_embeddings.weight) != from_scratch
+    assert (
+        torch.equal(student.bert.embeddings.word_embeddings.weight, body.embeddings.word_embeddings.weight)
+        != from_scratch
+    )
 
 
 def test_a_student_with_a_head_keeps_its_classes(teacher, tmp_path):
@@ -83,7 +88,9 @@ def test_a_new_head_has_the_classes_of_the_data(teacher, tmp_path):
 
 
 def test_tokenizers_read_alike_by_their_vocabularies(tmp_path):
-    one, same, other = (put_tokenizer(tmp_path / name, [text]) for name, text in zip("abc", ("a b", "b a", "a"), strict=True))
+    one, same, other = (
+        put_tokenizer(tmp_path / name, [text]) for name, text in zip("abc", ("a b", "b a", "a"), strict=True)
+    )
     assert reads_alike(one, same)
     assert not reads_alike(one, other)
 

@@ -16,7 +16,10 @@ CONTEXT = "the quick brown fox jumps over the lazy dog"
 
 
 def rows(*answers):
-    spans = [{"text": [answer] if answer else [], "answer_start": [CONTEXT.index(answer)] if answer else []} for answer in answers]
+    spans = [
+        {"text": [answer] if answer else [], "answer_start": [CONTEXT.index(answer)] if answer else []}
+        for answer in answers
+    ]
     return Dataset.from_dict({"question": ["who"] * len(spans), "context": [CONTEXT] * len(spans), "answers": spans})
 
 
@@ -55,7 +58,9 @@ def test_the_best_span_lies_in_the_context_and_is_no_longer_than_allowed():
     assert best_span(starts, ends, is_context) == expected
 
 
-@pytest.mark.parametrize(("said", "exact", "f1"), [("brown fox", 100.0, 100.0), ("brown", 0.0, 100 * 2 / 3), ("dog", 0.0, 0.0)])
+@pytest.mark.parametrize(
+    ("said", "exact", "f1"), [("brown fox", 100.0, 100.0), ("brown", 0.0, 100 * 2 / 3), ("dog", 0.0, 0.0)]
+)
 def test_scores_are_those_of_the_words(said, exact, f1):
     processed = answered_questions(rows("brown fox"), Reading(TOKENIZER, COLUMNS))
     place = answered_questions(rows(said), Reading(TOKENIZER, COLUMNS))[0]

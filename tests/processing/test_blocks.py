@@ -11,7 +11,9 @@ TOKENIZER = byte_pair_tokenizer()
 
 
 def tokens_of(texts):
-    return [token for text in texts if text.strip() for token in [*TOKENIZER(text)["input_ids"], TOKENIZER.eos_token_id]]
+    return [
+        token for text in texts if text.strip() for token in [*TOKENIZER(text)["input_ids"], TOKENIZER.eos_token_id]
+    ]
 
 
 def test_texts_end_and_are_cut_into_blocks():

@@ -50,7 +50,7 @@ def test_reads_labels(rows, in_lists, problem, values, names):
 
 def test_refuses_what_is_no_label():
     rows = Dataset.from_dict({"y": [{"a": 1}]})
-    with pytest.raises(ConfigurationError, match="label_column='y' holds .*, which is no class and no number"):
+    with pytest.raises(ConfigurationError, match=r"label_column='y' holds .*, which is no class and no number"):
         labels_of(rows, "y", "classes of rows")
     unlabelled = column([-1, -1], Value("int64"))
     with pytest.raises(ConfigurationError, match="no class"):

@@ -22,7 +22,9 @@ def test_one_text():
     reading = Reading(TOKENIZER, {"text": "s", "label": "y"}, CLASSES["single"], CLASSES["ids"], 2, max_length=4)
     processed = classified_texts(rows, reading)
     assert processed["labels"][:] == [1, 0]
-    assert processed["input_ids"][:] == [TOKENIZER(text, truncation=True, max_length=4)["input_ids"] for text in rows["s"]]
+    assert processed["input_ids"][:] == [
+        TOKENIZER(text, truncation=True, max_length=4)["input_ids"] for text in rows["s"]
+    ]
     assert max(map(len, processed["input_ids"])) == 4
     assert "y" not in processed.column_names
     assert {"s", "kept"} <= set(processed.column_names)  # a teacher may read the text for itself
