@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from hf_distill.objective import Objective
     from hf_distill.rehearsal import PreflightReport, preflight_report
     from hf_distill.schedules import Constant, Cosine, Linear
-    from hf_distill.students import share_encoder, student_from_teacher
+    from hf_distill.students import share_encoder, student_from_teacher, suggest_student
     from hf_distill.teachers import AdapterOffTeacher, EnsembleTeacher, OnlineTeacher, RoutedTeacher, Teacher
     from hf_distill.terms import (
         AttentionMapTerm,
@@ -124,6 +124,7 @@ __all__ = [
     "share_encoder",
     "student_from_teacher",
     "students",
+    "suggest_student",
     "teachers",
     "terms",
     "types",
@@ -138,7 +139,7 @@ _HOMES = {
     "objective": ("Objective",),
     "rehearsal": ("PreflightReport", "preflight_report"),
     "schedules": ("Constant", "Cosine", "Linear"),
-    "students": ("share_encoder", "student_from_teacher"),
+    "students": ("share_encoder", "student_from_teacher", "suggest_student"),
     "teachers": ("AdapterOffTeacher", "EnsembleTeacher", "OnlineTeacher", "RoutedTeacher", "Teacher"),
     "terms": tuple(name for name in __all__ if name.endswith("Term")),
     "trainer": ("DistillationTrainer",),

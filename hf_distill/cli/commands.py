@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from hf_distill.cli.arguments import (
     BaselineOptions,
+    BudgetOptions,
     CheckOptions,
     DataOptions,
     EvaluationOptions,
@@ -66,6 +67,12 @@ COMMANDS = {
         "find temperature, alpha and learning rate by trying, with Optuna",
         "--teacher TEACHER --num_hidden_layers 3 --dataset DATA --output_dir OUT --n_trials 20",
         (TeacherOptions, StudentOptions, DataOptions, ObjectiveOptions, SearchOptions),
+        trains=True,
+    ),
+    "shrink": Command(
+        "find a student that fits a budget by measuring, then do the whole job",
+        "MODEL --budget '3x faster' --dataset DATA --output_dir OUT",
+        (TeacherOptions, BudgetOptions, DataOptions, ResumeOptions),
         trains=True,
     ),
 }

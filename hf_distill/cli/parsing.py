@@ -20,6 +20,7 @@ TRAINING_NOTE = """options of training: every field of `DistillationTrainingArgu
 --max_steps, --per_device_train_batch_size, --eval_strategy, --save_steps, --bf16, --seed. --help_all lists them."""
 FILE_NOTE = """Any option may stand in a YAML file of `name: value`, which is then the first argument; what is said on
 the command line counts. Exit codes: 0, 1 for an error, 2 for a wrong option, 130 after Ctrl-C, 143 after SIGTERM."""
+FILE_SUFFIXES = (".yaml", ".yml", ".json")
 ARROW = {int: "N", float: "X", str: "TEXT"}
 
 
@@ -79,10 +80,16 @@ def parse(name: str, command: Command, words: Sequence[str]) -> tuple[list[Any],
 
 
 def with_file(parser: HfArgumentParser, words: Sequence[str]) -> list[str]:
-    """The words with those of the file that stands first, if one does, put before all others."""
+    """The words with those of the file that stands first, if one does, put before all others.
+
+    What stands first and is no such file is the first option that is needed: `hf-distill shrink TEACHER …`.
+    """
     if not words or words[0].startswith("-"):
         return list(words)
     path = Path(words[0])
+    if path.suffix not in FILE_SUFFIXES:
+        first = next(action for action in parser._actions if action.required)
+        return [first.option_strings[0], *words]
     try:
         options = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

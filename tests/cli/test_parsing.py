@@ -91,6 +91,11 @@ def test_a_file_that_is_not_there(tmp_path, capsys):
     assert "gone.yaml is no file of options" in capsys.readouterr().err
 
 
+def test_the_model_may_stand_first():
+    assert parsed("t", *NEEDED[2:])[1]["teacher"] == "t"
+    assert parsed("org/m", "--dataset", "d", name="evaluate")[1] == {"model": "org/m", "dataset": "d"}
+
+
 def test_help_has_one_spelling_and_no_empty_defaults(capsys):
     with pytest.raises(SystemExit, match="0"):
         parsed("--help")
