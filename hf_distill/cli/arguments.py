@@ -147,7 +147,9 @@ class BudgetOptions:
     _argument_group_name = "budget"
 
     budget: str = field(
-        metadata={"help": "What the student may take: '3x faster', '3x smaller', a size as '10MB', or a time as '5ms'."}
+        metadata={
+            "help": "What the student may take: '3x faster', '3x smaller', a size ('10MB') or a time ('5ms')."
+        }
     )
     cost_per_hour: float | None = option("The price of an hour of this machine, to say what the job will cost.")
     plan_only: bool = option("Find the student and say how long the job takes, and stop there.", False)
@@ -172,6 +174,21 @@ class EvaluationOptions:
     output_file: str | None = option("Where the measurements are written, as JSON.")
     batch_size: int = option("Rows at a time.", 8)
     use_cpu: bool = option("Leave accelerators alone.", False)
+
+
+@dataclass
+class ExportOptions:
+    """What is exported, and how it is tried."""
+
+    _argument_group_name = "export"
+
+    output_dir: str = field(metadata={"help": "The folder that is written."})
+    format: Literal["onnx", "torch"] = field(
+        default="onnx", metadata={"help": "For ONNX Runtime and others, or for PyTorch without the model's code."}
+    )
+    int8: bool = option("Store weights as 8-bit integers (onnx).", False)
+    num_rows: int = option("Rows of the evaluation data on which the program is compared with the model.", 100)
+    batch_size: int = option("Rows at a time, on which it is also timed.", 8)
 
 
 @dataclass

@@ -8,6 +8,7 @@ from hf_distill.cli.arguments import (
     CheckOptions,
     DataOptions,
     EvaluationOptions,
+    ExportOptions,
     ModelOptions,
     ObjectiveOptions,
     OptionalTeacherOptions,
@@ -68,6 +69,11 @@ COMMANDS = {
         "--teacher TEACHER --num_hidden_layers 3 --dataset DATA --output_dir OUT --n_trials 20",
         (TeacherOptions, StudentOptions, DataOptions, ObjectiveOptions, SearchOptions),
         trains=True,
+    ),
+    "export": Command(
+        "write a model for ONNX Runtime or torch.export, compared with it on rows",
+        "MODEL --dataset DATA --output_dir OUT",
+        (ModelOptions, DataOptions, ExportOptions),
     ),
     "shrink": Command(
         "find a student that fits a budget by measuring, then do the whole job",

@@ -19,8 +19,8 @@ from hf_distill.training_args import DistillationTrainingArguments
 BASELINE = "baseline"
 """The folder, in that of the job, of the student that learnt from the labels alone."""
 
-LABELS_ALONE: dict[str, Any] = {"alpha": 1.0, "preflight": False, "report_agreement": False}
-"""The arguments of a Trainer without a teacher."""
+LABELS_ALONE: dict[str, Any] = {"alpha": 1.0, "preflight": False, "report_agreement": False, "push_to_hub": False}
+"""The arguments of a Trainer without a teacher. The student that is compared is not what is pushed."""
 
 
 @dataclass(frozen=True)

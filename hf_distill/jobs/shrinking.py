@@ -105,11 +105,11 @@ def kept_plan(
 def num_steps(pair: Pair, args: DistillationTrainingArguments) -> int:
     """How many steps a training takes."""
     if args.max_steps > 0:
-        return args.max_steps
-    rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    with TemporaryDirectory() as folder:
+        return int(args.max_steps)
+    batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    with TemporaryDirectory() as folder:  # blocks of text are other rows than those of the data set
         dataset: Any = pair.trainer(args, output_dir=folder).train_dataset
-    return math.ceil(max(1, math.ceil(len(dataset) / rows)) * args.num_train_epochs)
+    return math.ceil(math.ceil(len(dataset) / batch_size) * args.num_train_epochs)
 
 
 class _StepTimes(TrainerCallback):
@@ -127,9 +127,10 @@ def _step_seconds(pair: Pair, args: DistillationTrainingArguments) -> float:
     """The median seconds of a step, of a few on a copy of the student."""
     times = _StepTimes()
     with TemporaryDirectory() as folder:
-        changes = {"output_dir": folder, "max_steps": TIMED_STEPS, "save_strategy": "no", "eval_strategy": "no"}
+        changes: dict[str, Any] = {"output_dir": folder, "max_steps": TIMED_STEPS, "report_to": [], "preflight": False}
+        changes |= {"save_strategy": "no", "eval_strategy": "no", "load_best_model_at_end": False}
         trial = replace(pair, student=copy.deepcopy(pair.student))
-        trainer = trial.trainer(args, preflight=False, disable_tqdm=True, **changes)
+        trainer = trial.trainer(args, disable_tqdm=True, push_to_hub=False, **changes)
         trainer.add_callback(times)
         trainer.train()
     return statistics.median(times.seconds[WARM_UP:])

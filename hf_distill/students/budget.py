@@ -150,16 +150,14 @@ def suggest_student(teacher: PreTrainedModel, budget: Budget | str, batch: Batch
     if not fitting:
         _, sizes, amounts = min(tried, key=lambda each: each[-1].student)
         raise ConfigurationError(
-            f"nothing fits a budget of {_amount(budget.limit_for(amounts.teacher), budget.kind)}: the smallest student "
-            f"that was tried ({', '.join(f'{name}={size}' for name, size in sizes.items())}) takes "
+            f"nothing fits a budget of {_amount(budget.limit_for(amounts.teacher), budget.kind)}: the smallest "
+            f"student that was tried ({', '.join(f'{name}={size}' for name, size in sizes.items())}) takes "
             f"{_amount(amounts.student, budget.kind)}, the teacher {_amount(amounts.teacher, budget.kind)}. Allow "
             "more, or train a student of another architecture."
         )
     _, sizes, amounts = max(fitting, key=lambda each: each[0])
     every = tuple((each, amounts.student) for _, each, amounts in tried)
-    return Suggestion(
-        sizes, amounts.student, amounts.teacher, budget.limit_for(amounts.teacher), budget.kind, every
-    )
+    return Suggestion(sizes, amounts.student, amounts.teacher, budget.limit_for(amounts.teacher), budget.kind, every)
 
 
 def latencies(models: Sequence[PreTrainedModel], batch: Batch) -> list[float]:
