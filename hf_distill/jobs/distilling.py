@@ -127,7 +127,8 @@ def fine_tune(
     resume: bool = False,
 ) -> Mapping[str, Any]:
     """Train a model on the labels alone, as a teacher has to be, and measure it before and after."""
-    trainer = trainer_for(model, data, data.reading(model, processor), args, **LABELS_ALONE)
+    alone = {**LABELS_ALONE, "push_to_hub": args.push_to_hub}
+    trainer = trainer_for(model, data, data.reading(model, processor), args, **alone)
     evidence.measured("before", lambda: measure(trainer))
     if "fine-tuned" not in evidence.found:
         train(trainer, resume)
