@@ -147,9 +147,7 @@ class BudgetOptions:
     _argument_group_name = "budget"
 
     budget: str = field(
-        metadata={
-            "help": "What the student may take: '3x faster', '3x smaller', a size ('10MB') or a time ('5ms')."
-        }
+        metadata={"help": "What the student may take: '3x faster', '3x smaller', a size ('10MB') or a time ('5ms')."}
     )
     cost_per_hour: float | None = option("The price of an hour of this machine, to say what the job will cost.")
     plan_only: bool = option("Find the student and say how long the job takes, and stop there.", False)

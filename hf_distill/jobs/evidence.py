@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from transformers.utils import logging
 
 from hf_distill.errors import ConfigurationError
@@ -31,9 +33,12 @@ class Evidence:
         self.found: dict[str, Any] = json.loads(self.path.read_text()) if self.path.is_file() else {}
 
     def measured(self, name: str, measure: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
-        """What `measure` gives, or what an earlier run of the job has kept of it."""
+        """What `measure` gives, or what an earlier run of the job has kept of it.
+
+        With several processes it is what the first one has measured, since times differ.
+        """
         if name not in self.found:
-            self.found[name] = dict(measure())
+            (self.found[name],) = broadcast_object_list([dict(measure())])
             self.save()
         found: Mapping[str, Any] = self.found[name]
         return found
@@ -71,6 +76,7 @@ def open_job(folder: str | Path, arguments: Mapping[str, Any], resume: bool, wri
         if changed:
             said = ", ".join(f"{name}: {before.get(name)!r} before, {arguments.get(name)!r} now" for name in changed)
             logger.warning(f"The job goes on with other arguments than it was started with ({said}).")
+    PartialState().wait_for_everyone()  # or another process takes this one's file for an earlier job's
     if writes:
         write_whole(path, yaml.safe_dump(dict(arguments), sort_keys=False, allow_unicode=True))
     return Evidence(folder, writes)
