@@ -109,7 +109,8 @@ def num_steps(pair: Pair, args: DistillationTrainingArguments) -> int:
     batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     with TemporaryDirectory() as folder:  # blocks of text are other rows than those of the data set
         dataset: Any = pair.trainer(args, output_dir=folder).train_dataset
-    return int(math.ceil(math.ceil(len(dataset) / batch_size) * args.num_train_epochs))
+    steps: int = math.ceil(math.ceil(len(dataset) / batch_size) * args.num_train_epochs)
+    return steps
 
 
 class _StepTimes(TrainerCallback):
