@@ -2,7 +2,6 @@
 
 import math
 import re
-import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ FORMS = "'3x faster', '3x smaller', '10MB' or '5ms'"
 BYTES = {"KB": 1e3, "MB": 1e6, "GB": 1e9}
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 """Shares of the teacher's width that are tried."""
-MIN_RUNS, MIN_SECONDS, WARM_UP = 5, 0.2, 2
+MIN_RUNS, MIN_SECONDS, WARM_UP = 10, 0.5, 2
 
 
 @dataclass(frozen=True)
@@ -161,9 +160,9 @@ def suggest_student(teacher: PreTrainedModel, budget: Budget | str, batch: Batch
 
 
 def latencies(models: Sequence[PreTrainedModel], batch: Batch) -> list[float]:
-    """The median seconds of a forward pass of each, without gradient, in eval mode.
+    """The seconds of the fastest of several forward passes of each, without gradient, in eval mode.
 
-    They take turns, so that whatever else the machine does slows all of them.
+    They take turns, and whatever else the machine does can only make a pass slower.
     """
     modes = [model.training for model in models]
     rounds: list[list[float]] = []
@@ -174,7 +173,7 @@ def latencies(models: Sequence[PreTrainedModel], batch: Batch) -> list[float]:
             rounds.append([_seconds(model, batch) for model in models])
     for model, mode in zip(models, modes, strict=True):
         model.train(mode)
-    return [statistics.median(times) for times in zip(*rounds[WARM_UP:], strict=True)]
+    return [min(times) for times in zip(*rounds[WARM_UP:], strict=True)]
 
 
 def _seconds(model: PreTrainedModel, batch: Batch) -> float:
