@@ -52,22 +52,33 @@ if TYPE_CHECKING:
     )
     from hf_distill.objective import Objective
     from hf_distill.rehearsal import PreflightReport, preflight_report
-    from hf_distill.schedules import Constant, Cosine, Linear
+    from hf_distill.schedules import Constant, Cosine, During, Linear
     from hf_distill.students import share_encoder, student_from_teacher, suggest_student
-    from hf_distill.teachers import AdapterOffTeacher, EnsembleTeacher, OnlineTeacher, RoutedTeacher, Teacher
+    from hf_distill.teachers import (
+        AdapterOffTeacher,
+        EnsembleTeacher,
+        OnlineTeacher,
+        ProcessingTeacher,
+        RoutedTeacher,
+        Teacher,
+    )
     from hf_distill.terms import (
         AttentionMapTerm,
         AttentionScoreTerm,
         BoxTerm,
+        ContrastiveTerm,
         DecoupledTerm,
+        FlowTerm,
         HardLabelTerm,
         HiddenStateTerm,
         IntraClassTerm,
         RelationTerm,
         RowRelationTerm,
+        SelectivityTerm,
         SoftTargetTerm,
         Term,
         UniversalLogitTerm,
+        VariationalTerm,
     )
     from hf_distill.trainer import DistillationTrainer
     from hf_distill.training_args import DistillationTrainingArguments
@@ -78,11 +89,13 @@ __all__ = [
     "AttentionScoreTerm",
     "BoxTerm",
     "Constant",
+    "ContrastiveTerm",
     "Cosine",
     "DataCollatorForRowSeededMasking",
     "DecoupledTerm",
     "DistillationTrainer",
     "DistillationTrainingArguments",
+    "During",
     "EncoderLMConfig",
     "EncoderLMForCausalLM",
     "EncoderLMForMaskedLM",
@@ -92,6 +105,7 @@ __all__ = [
     "EncoderLMModel",
     "EnsembleTeacher",
     "Export",
+    "FlowTerm",
     "HardLabelTerm",
     "Head",
     "HiddenStateTerm",
@@ -102,13 +116,16 @@ __all__ = [
     "Objective",
     "OnlineTeacher",
     "PreflightReport",
+    "ProcessingTeacher",
     "RelationTerm",
     "RoutedTeacher",
     "RowRelationTerm",
+    "SelectivityTerm",
     "SoftTargetTerm",
     "Teacher",
     "Term",
     "UniversalLogitTerm",
+    "VariationalTerm",
     "__version__",
     "check_invariances",
     "errors",
@@ -138,9 +155,9 @@ _HOMES = {
     "invariances": ("InvarianceReport", "check_invariances"),
     "objective": ("Objective",),
     "rehearsal": ("PreflightReport", "preflight_report"),
-    "schedules": ("Constant", "Cosine", "Linear"),
+    "schedules": ("Constant", "Cosine", "During", "Linear"),
     "students": ("share_encoder", "student_from_teacher", "suggest_student"),
-    "teachers": ("AdapterOffTeacher", "EnsembleTeacher", "OnlineTeacher", "RoutedTeacher", "Teacher"),
+    "teachers": tuple(name for name in __all__ if name.endswith("Teacher")),
     "terms": tuple(name for name in __all__ if name.endswith("Term")),
     "trainer": ("DistillationTrainer",),
     "training_args": ("DistillationTrainingArguments",),

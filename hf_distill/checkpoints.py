@@ -1,108 +1,87 @@
-"""Which checkpoints of a run are whole, and stopping a run with one."""
+"""What a checkpoint's folder held when it was finished: its files, their lengths and their checksums."""
 
 import json
+import os
 import re
-import shutil
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import zlib
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
-import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
-from transformers.utils import logging
 
 
-logger = logging.get_logger(__name__)
+MANIFEST = "checkpoint_manifest.json"
+"""The file of a checkpoint that lists the others. It is written last, so a folder without it was never finished."""
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+OWN_ENTRY = "DistillationTrainer"
+"""Where a checkpoint's `trainer_state.json` keeps what is ours; another Trainer's checkpoint has no such entry."""
 
-
-class StoppedBySignal(KeyboardInterrupt):
-    """A run was stopped from outside, and left a checkpoint."""
-
-    def __init__(self, signal_number: int, checkpoint: Path | None) -> None:
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}; the run goes on from {checkpoint}")
-        self.signal_number, self.checkpoint = signal_number, checkpoint
+CHUNK_BYTES = 2**22
 
 
-def last_checkpoint(folder: str | Path, num_processes: int = 1) -> Path | None:
-    """The latest checkpoint that was written to its end, or None.
+def write_manifest(folder: Path) -> None:
+    """Declare the checkpoint finished, when all of it is on the disk and not in the system's memory alone."""
+    files = {name: _summary(path, to_disk=True) for name, path in _files(folder).items()}
+    draft = folder / f"{MANIFEST}.unfinished"
+    draft.write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
+    _summary(draft, to_disk=True)
+    draft.replace(folder / MANIFEST)
 
-    The Trainer writes `trainer_state.json` last, so a checkpoint without it, or with half of it, is what a killed
-    process left behind. With several processes each has a random state there.
+
+def checkpoints(output_dir: str | Path) -> list[Path]:
+    """The checkpoints in a folder, finished or not, the last step first."""
+    numbered = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
+    found = [(int(match[1]), path) for path in Path(output_dir).glob("*") if (match := numbered.fullmatch(path.name))]
+    return [path for _, path in sorted(found, reverse=True) if path.is_dir()]
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether the checkpoint was being written when its process ended.
+
+    Without a manifest, the checkpoint of another Trainer counts as finished if its last file can be read.
     """
-    checkpoints = sorted(_checkpoints(folder), key=_step_of, reverse=True)
-    return next((each for each in checkpoints if _is_whole(each, num_processes)), None)
-
-
-def remove_broken_checkpoints(folder: str | Path, num_processes: int = 1) -> None:
-    """Take away what killed processes left behind, which would be mixed with what is written there next."""
-    for checkpoint in _checkpoints(folder):
-        if not _is_whole(checkpoint, num_processes):
-            logger.warning(f"{checkpoint} was not written to its end, and is removed.")
-            shutil.rmtree(checkpoint)
-
-
-def _checkpoints(folder: str | Path) -> Iterator[Path]:
-    return (each for each in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if re.search(r"-\d+$", each.name))
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
-
-
-def _is_whole(checkpoint: Path, num_processes: int) -> bool:
-    try:
-        json.loads((checkpoint / TRAINER_STATE_NAME).read_text())
-    except (OSError, ValueError):
+    if (folder / MANIFEST).is_file():
         return False
-    return num_processes == 1 or all((checkpoint / f"rng_state_{rank}.pth").is_file() for rank in range(num_processes))
+    try:
+        state = json.loads((folder / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+        return OWN_ENTRY in state["stateful_callbacks"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return True
 
 
-class StopOnSignal(TrainerCallback):
-    """Ends training after the step during which Ctrl-C or SIGTERM came, with a checkpoint. A second one ends it there.
+def damage(folder: Path) -> list[str]:
+    """What differs from the manifest, a file each; nothing where there is no manifest to compare with."""
+    if not (folder / MANIFEST).is_file():
+        return []
+    try:
+        promised = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        promised = {str(name): (promised[name]["bytes"], promised[name]["crc32"]) for name in promised}
+    except (OSError, ValueError, LookupError, TypeError):
+        return [f"{MANIFEST} cannot be read"]
+    present = _files(folder)
+    faults = []
+    for name, (size, checksum) in promised.items():
+        if name not in present:
+            faults.append(f"{name} is missing")
+        elif (found := present[name].stat().st_size) != size:
+            faults.append(f"{name} has {found} bytes of {size}")
+        elif (own := _summary(present[name])["crc32"]) != checksum:
+            faults.append(f"{name} has other contents than were written (crc32 {own} instead of {checksum})")
+    return faults
 
-    Several processes agree on the step, on the CPU, so that all of them save the same one.
-    """
 
-    def __init__(self) -> None:
-        self.signal_number: int | None = None
-        self._group: Any = None
+def _files(folder: Path) -> dict[str, Path]:
+    """All but the manifest, by their names within the folder."""
+    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {name: path for name, path in paths.items() if not name.startswith(MANIFEST)}
 
-    @contextmanager
-    def listening(self) -> Iterator["StopOnSignal"]:
-        """Run the body with the two signals caught."""
-        before = {number: signal.signal(number, self._note) for number in SIGNALS}
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal_number is not None:
-            raise KeyboardInterrupt
-        self.signal_number = number
-        logger.warning(f"{signal.Signals(number).name}: the run stops after this step. Once more stops it at once.")
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> TrainerControl:
-        if self._agreed(args):
-            control.should_save = control.should_training_stop = True
-        return control
-
-    def _agreed(self, args: TrainingArguments) -> bool:
-        if args.world_size == 1:
-            return self.signal_number is not None
-        if self._group is None:
-            self._group = torch.distributed.new_group(backend="gloo")
-        noted = torch.tensor([self.signal_number or 0])
-        torch.distributed.all_reduce(noted, torch.distributed.ReduceOp.MAX, group=self._group)
-        self.signal_number = int(noted) or None
-        return self.signal_number is not None
+def _summary(path: Path, to_disk: bool = False) -> dict[str, int | str]:
+    """Length and checksum, which tell of accidents and not of forgeries."""
+    checksum = length = 0
+    with path.open("r+b" if to_disk else "rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            checksum, length = zlib.crc32(chunk, checksum), length + len(chunk)
+        if to_disk:
+            os.fsync(file.fileno())
+    return {"bytes": length, "crc32": f"{checksum:08x}"}

@@ -1,15 +1,18 @@
 """Training that can be stopped and goes on, and measuring."""
 
 import copy
+import signal
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, set_seed
 
-from hf_distill.checkpoints import StopOnSignal, StoppedBySignal, last_checkpoint, remove_broken_checkpoints
+from hf_distill.checkpoints import checkpoints, is_unfinished
 from hf_distill.jobs.data import Data
 from hf_distill.objective import Objective
+from hf_distill.preemption import SaveOnSignal
 from hf_distill.processing import Reading
 from hf_distill.trainer import DistillationTrainer
 from hf_distill.training_args import DistillationTrainingArguments
@@ -35,6 +38,7 @@ def trainer_for(
     args = copy.copy(args)
     for name, value in changes.items():
         setattr(args, name, value)
+    args.enable_jit_checkpoint = True  # Ctrl-C and SIGTERM leave a checkpoint
     args.prediction_loss_only = data.task.scores is None
     args.remove_unused_columns = args.remove_unused_columns and not data.task.reads_raw
     return DistillationTrainer(
@@ -49,26 +53,31 @@ def trainer_for(
     )
 
 
+class StoppedBySignal(KeyboardInterrupt):
+    """A job was stopped from outside, and left a checkpoint."""
+
+    def __init__(self, signal_number: int, checkpoint: Path | None) -> None:
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}; the run goes on from {checkpoint}")
+        self.signal_number, self.checkpoint = signal_number, checkpoint
+
+
 def train(trainer: DistillationTrainer, resume: bool) -> None:
     """Train to the end, and save the model with its processor in the Trainer's folder.
 
     Raises:
         StoppedBySignal: if Ctrl-C or SIGTERM came meanwhile; there is a checkpoint then.
     """
-    folder: Any = trainer.args.output_dir
-    processes = trainer.args.world_size
-    checkpoint = last_checkpoint(folder, processes) if resume else None
-    if resume and trainer.is_world_process_zero():
-        remove_broken_checkpoints(folder, processes)
-    trainer.accelerator.wait_for_everyone()
+    folder = str(trainer.args.output_dir)
+    asked = next(each for each in trainer.callback_handler.callbacks if isinstance(each, SaveOnSignal))
     set_seed(trainer.args.seed)  # whatever was measured before, or was not since an earlier run had done it
-    stop = StopOnSignal()
-    trainer.add_callback(stop)
-    with stop.listening():
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    trainer.remove_callback(stop)
-    if stop.signal_number is not None:
-        raise StoppedBySignal(stop.signal_number, last_checkpoint(folder, processes))
+    try:
+        trainer.train(resume_from_checkpoint=True if resume and checkpoints(folder) else None)
+    except KeyboardInterrupt:
+        if not asked.received:
+            raise
+    if asked.received:
+        finished = (each for each in checkpoints(folder) if not is_unfinished(each))
+        raise StoppedBySignal(asked.received, next(finished, None))
     trainer.save_model(folder)
 
 

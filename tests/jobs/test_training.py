@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from hf_distill import DistillationTrainingArguments
-from hf_distill.checkpoints import StoppedBySignal, last_checkpoint
+from hf_distill.checkpoints import MANIFEST
 from hf_distill.jobs.data import job_data
 from hf_distill.jobs.models import load_processor
-from hf_distill.jobs.training import measure, train, trainer_for
+from hf_distill.jobs.training import StoppedBySignal, measure, train, trainer_for
 from tests.tiny_jobs import put_teacher, rows_of
 
 
@@ -68,13 +68,20 @@ def test_a_stopped_run_goes_on_to_the_same_end(number, tmp_path):
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
-def test_a_broken_checkpoint_is_passed_over(tmp_path):
+def test_an_unfinished_checkpoint_is_passed_over(tmp_path):
     trainer = trainer_in(tmp_path)
     train(trainer, resume=False)
     folder = Path(trainer.args.output_dir)
-    (folder / "checkpoint-6" / "trainer_state.json").unlink()
+    whole = weights(folder)
+    (folder / "checkpoint-6" / MANIFEST).unlink()
     train(trainer_in(tmp_path), resume=True)
-    assert last_checkpoint(folder).name == "checkpoint-6"
+    assert (folder / "checkpoint-6" / MANIFEST).is_file()
+    assert all(torch.equal(whole[name], value) for name, value in weights(folder).items())
+
+
+def test_says_what_stopped_it(tmp_path):
+    stopped = StoppedBySignal(signal.SIGTERM, tmp_path)
+    assert str(stopped) == f"stopped by SIGTERM; the run goes on from {tmp_path}"
 
 
 def test_changes_are_of_this_trainer_alone(tmp_path):
