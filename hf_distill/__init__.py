@@ -4,15 +4,38 @@ The public names, each imported when it is first used. Importing the package reg
 Transformers' Auto classes.
 """
 
+import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_distill import models
 from hf_distill.version import __version__
 
 
+def _starts_command_line() -> bool:
+    """Whether this process is `hf-distill` or `python -m hf_distill`, which answer before torch is there."""
+    is_script = Path((sys.argv or [""])[0]).stem == "hf-distill"
+    return is_script or (sys.argv[:1] == ["-m"] and "hf_distill" in sys.orig_argv)
+
+
+if not _starts_command_line():  # which registers the models itself, once it runs a command
+    import_module("hf_distill.models")
+
+
 if TYPE_CHECKING:
-    from hf_distill import errors, functional, heads, layer_maps, recipes, schedules, students, teachers, terms, types
+    from hf_distill import (
+        errors,
+        functional,
+        heads,
+        layer_maps,
+        models,
+        recipes,
+        schedules,
+        students,
+        teachers,
+        terms,
+        types,
+    )
     from hf_distill.data_augmentation import MaskedWordAugmentation
     from hf_distill.data_collator import DataCollatorForRowSeededMasking
     from hf_distill.export import Export, export_model
@@ -30,7 +53,7 @@ if TYPE_CHECKING:
     from hf_distill.objective import Objective
     from hf_distill.rehearsal import PreflightReport, preflight_report
     from hf_distill.schedules import Constant, Cosine, During, Linear
-    from hf_distill.students import share_encoder, student_from_teacher
+    from hf_distill.students import share_encoder, student_from_teacher, suggest_student
     from hf_distill.teachers import (
         AdapterOffTeacher,
         CachedTeacher,
@@ -124,6 +147,7 @@ __all__ = [
     "share_encoder",
     "student_from_teacher",
     "students",
+    "suggest_student",
     "teachers",
     "terms",
     "types",
@@ -138,7 +162,7 @@ _HOMES = {
     "objective": ("Objective",),
     "rehearsal": ("PreflightReport", "preflight_report"),
     "schedules": ("Constant", "Cosine", "During", "Linear"),
-    "students": ("share_encoder", "student_from_teacher"),
+    "students": ("share_encoder", "student_from_teacher", "suggest_student"),
     "teachers": (*(name for name in __all__ if name.endswith("Teacher")), "cache_teacher", "load_teacher"),
     "terms": tuple(name for name in __all__ if name.endswith("Term")),
     "trainer": ("DistillationTrainer",),

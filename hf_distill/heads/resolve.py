@@ -91,7 +91,7 @@ def head_of(model: nn.Module) -> Head:
     names = {parent.__name__ for parent in type(base).__mro__}
     if isinstance(base, PreTrainedModel):
         for auto_class, make_head in HEADS:
-            if names & _class_names(auto_class) and base.config.is_encoder_decoder in _DECODERS.get(auto_class, _ANY):
+            if names & class_names(auto_class) and base.config.is_encoder_decoder in _DECODERS.get(auto_class, _ANY):
                 return make_head(base, auto_class)
     name = type(base).__name__
     raise _unsupported(name, next((why for ending, why in REFUSALS.items() if name.endswith(ending)), ""))
@@ -219,7 +219,7 @@ _DECODERS: dict[Any, tuple[bool, ...]] = {
 listed as sequence to sequence too, and have another contract."""
 
 
-def _class_names(auto_class: Any) -> set[str]:
+def class_names(auto_class: Any) -> set[str]:
     """The names of every model class behind an Auto class, registered ones included, without importing them."""
     mapping = auto_class._model_mapping
     names: set[str] = {model.__name__ for model in mapping._extra_content.values()}

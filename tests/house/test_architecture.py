@@ -60,7 +60,11 @@ ROOMS = {
     "finite_losses": SIGNALS | {"trial_batches", "rehearsal", "term_logging"},
     "trainer": ALL_BUT_MODELS
     | {"training_args", "callbacks", "evaluation", "feature_training", "term_logging", "finite_losses"},
-    "cli": ALL_BUT_MODELS | {"training_args", "callbacks", "trainer", "models"},
+    "data_sources": {"errors"},
+    "processing": {"errors", "heads", "data_collator"},
+    "jobs": ALL_BUT_MODELS | {"training_args", "trainer", "processing", "checkpoints", "preemption"},
+    "cli": ALL_BUT_MODELS | {"training_args", "callbacks", "trainer", "models", "jobs", "data_sources", "processing"},
+    "__main__": {"cli"},
 }
 TRAINERLESS = {"functional", "models"}
 

@@ -1,0 +1,90 @@
+"""From groups of options to the arguments of the library."""
+
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+
+from hf_distill import recipes
+from hf_distill.cli.arguments import DataOptions, ObjectiveOptions, StudentOptions
+from hf_distill.data_sources import first_rows, load_splits, train_and_evaluation
+from hf_distill.errors import ConfigurationError
+from hf_distill.jobs.data import Data, job_data
+from hf_distill.jobs.models import StudentSource, task_of_model
+from hf_distill.objective import Objective
+from hf_distill.processing import ROLES, TASKS
+
+
+RECIPES: dict[str, Callable[..., Objective]] = {
+    "hinton": recipes.hinton,
+    "dkd": recipes.dkd,
+    "dist": recipes.dist,
+    "uld": recipes.uld,
+    "patient_kd": recipes.patient_kd,
+    "distilbert": recipes.distilbert,
+    "tinybert": recipes.tinybert,
+    "minilm": recipes.minilm,
+    "minilmv2": recipes.minilmv2,
+    "rkd": recipes.rkd,
+    "distil_whisper": recipes.distil_whisper,
+}
+
+
+def task_of(name: str | None, model: str) -> str:
+    """The task that was named, or else that of the model."""
+    if name is not None and name not in TASKS:
+        raise ConfigurationError(f"task={name!r} is not known; these are: {', '.join(TASKS)}.")
+    return name or task_of_model(model)
+
+
+def data_of(options: DataOptions, task: str, seed: int, trains: bool = True) -> Data:
+    """The rows."""
+    splits = load_splits(options.dataset, options.dataset_config)
+    others = None if options.eval_dataset is None else load_splits(options.eval_dataset)
+    train_split = options.train_split if trains else None
+    train, evaluation = train_and_evaluation(splits, train_split, options.eval_split, others, seed)
+    return job_data(
+        task,
+        None if train is None else first_rows(train, options.max_train_samples),
+        first_rows(evaluation, options.max_eval_samples),
+        {role: getattr(options, f"{role}_column") for role in ROLES},
+        {name: getattr(options, name) for name in ("max_length", "max_target_length", "sampling_rate")},
+    )
+
+
+def source_of(options: StudentOptions) -> StudentSource:
+    """Where the student comes from."""
+    layers: Any = options.layers
+    if layers[:1].isdigit():
+        layers = [int(number) for number in layers.split(",")]
+    names = ("num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads")
+    sizes = {name: getattr(options, name) for name in (*names, "intermediate_size", "embedding_size")}
+    return StudentSource(
+        options.student, options.from_scratch, sizes | ({"layers": layers} if layers != "uniform" else {})
+    )
+
+
+def objective_of(options: ObjectiveOptions, args: Any) -> Objective | None:
+    """The recipe; None for the default one, which the Trainer makes of its arguments."""
+    given = options.recipe_args or ""
+    values = yaml.safe_load(given if given.lstrip().startswith("{") else f"{{{given}}}")
+    if options.recipe == "hinton":
+        if values:
+            raise ConfigurationError(
+                f"recipe_args={given!r} is given, and hinton is told by --temperature and --alpha. Use those."
+            )
+        return None
+    changed = [f"--{name}={getattr(args, name)}" for name in ("temperature", "alpha") if _is_changed(args, name)]
+    if changed:
+        raise ConfigurationError(
+            f"{' and '.join(changed)} is of the recipe hinton, and the recipe is {options.recipe}. Give its own "
+            f"arguments by --recipe_args, as '{changed[0].removeprefix('--').replace('=', ': ')}'."
+        )
+    try:
+        return RECIPES[options.recipe](**values)
+    except TypeError as error:
+        raise ConfigurationError(f"recipe_args={given!r} does not fit {options.recipe}: {error}.") from error
+
+
+def _is_changed(args: Any, name: str) -> bool:
+    return bool(getattr(args, name) != type(args).__dataclass_fields__[name].default)

@@ -1,0 +1,20 @@
+"""`hf-distill student`: a student is made and written, untrained."""
+
+from typing import Any
+
+from hf_distill.cli.arguments import OutputOptions, StudentOptions, TeacherOptions
+from hf_distill.cli.calls import source_of, task_of
+from hf_distill.jobs.models import load_model, load_processor, make_student
+
+
+def run(teacher: TeacherOptions, student: StudentOptions, output: OutputOptions, said: dict[str, Any]) -> None:
+    """Make the student, and say how large it is."""
+    task = task_of(teacher.task, teacher.teacher)
+    model = load_model(teacher.teacher, task)
+    made = make_student(source_of(student), model, task, output.seed)
+    made.save_pretrained(output.output_dir)
+    load_processor(student.student or teacher.teacher, task).save_pretrained(output.output_dir)
+    print(
+        f"The student has {made.num_parameters():,} parameters, the teacher {model.num_parameters():,}. It is in "
+        f"{output.output_dir}, untrained."
+    )

@@ -1,0 +1,114 @@
+"""Data sets from wherever they are: the Hub, a folder, a file."""
+
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from transformers.utils import logging
+
+from hf_distill.errors import ConfigurationError, EmptyDatasetError
+
+
+logger = logging.get_logger(__name__)
+
+FILE_FORMATS = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".txt": "text",
+}
+EVALUATION_SPLITS = ("validation", "validation_matched", "dev", "eval", "test")
+EVALUATION_SHARE = 0.1
+"""Of the training rows, where a data set has no split for evaluation."""
+
+
+def load_splits(source: str, configuration: str | None = None) -> DatasetDict:
+    """Every split of a data set.
+
+    Args:
+        source: an id on the Hub; a folder that `datasets` reads, or has written by `save_to_disk`; a file of
+            `FILE_FORMATS`.
+        configuration: which of its configurations, where it has several.
+
+    Raises:
+        ConfigurationError: if it is a file of another format.
+    """
+    path = Path(source)
+    if path.is_file():
+        if path.suffix not in FILE_FORMATS:
+            raise ConfigurationError(
+                f"dataset={source!r} is a file of the format {path.suffix!r}, and these are read: "
+                f"{', '.join(FILE_FORMATS)}. A folder of pictures or sounds is given as the folder."
+            )
+        options: dict[str, Any] = {"sep": "\t"} if path.suffix == ".tsv" else {}
+        loaded: Any = load_dataset(FILE_FORMATS[path.suffix], data_files=source, **options)
+    elif (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+        loaded = load_from_disk(source)
+    else:
+        loaded = load_dataset(source, configuration)
+    return loaded if isinstance(loaded, DatasetDict) else DatasetDict(train=loaded)
+
+
+def train_and_evaluation(
+    splits: DatasetDict,
+    train_split: str | None = "train",
+    evaluation_split: str | None = None,
+    evaluation_splits: DatasetDict | None = None,
+    seed: int = 42,
+) -> tuple[Dataset | None, Dataset]:
+    """The rows to train on and to evaluate on.
+
+    Args:
+        splits: the data set.
+        train_split: the split to train on; None if nothing is to be trained.
+        evaluation_split: the split to evaluate on; the first of `EVALUATION_SPLITS` that is there, or else a tenth of
+            the training rows, which is said once.
+        evaluation_splits: another data set to evaluate on.
+        seed: draws the tenth.
+
+    Raises:
+        ConfigurationError: if there is no such split.
+    """
+    train = None if train_split is None else _split(splits, train_split, "train_split")
+    others = splits if evaluation_splits is None else evaluation_splits
+    if evaluation_split is not None:
+        return train, _split(others, evaluation_split, "eval_split")
+    found = next((name for name in EVALUATION_SPLITS if name in others), None)
+    if found is not None:
+        return train, others[found]
+    if evaluation_splits is not None or train is None:
+        if len(others) == 1:
+            return train, next(iter(others.values()))
+        raise ConfigurationError(
+            f"the data set has the splits {', '.join(others)}, and it is not clear which one to evaluate on. Name it "
+            "by `eval_split`."
+        )
+    parts = train.train_test_split(test_size=EVALUATION_SHARE, seed=seed)
+    logger.warning(
+        f"The data set has the splits {', '.join(splits)} and none for evaluation, so a tenth of {train_split!r} is "
+        f"held out ({len(parts['test'])} of {len(train)} rows). Name a split by `eval_split`, or other data by "
+        "`eval_dataset`."
+    )
+    return parts["train"], parts["test"]
+
+
+def first_rows(rows: Dataset, count: int | None) -> Dataset:
+    """At most so many rows.
+
+    Raises:
+        EmptyDatasetError: if there is none.
+    """
+    if not len(rows) or count == 0:
+        raise EmptyDatasetError(
+            f"the data set has {len(rows)} rows, of which at most {count} are taken: none is left."
+        )
+    return rows if count is None else rows.select(range(min(count, len(rows))))
+
+
+def _split(splits: DatasetDict, name: str, argument: str) -> Dataset:
+    if name not in splits:
+        raise ConfigurationError(f"{argument}={name!r} is no split of the data set, which has {', '.join(splits)}.")
+    return splits[name]

@@ -1,0 +1,150 @@
+"""The whole job: a teacher, a student, data; a student that has learnt, and what it has learnt."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from hf_distill.jobs.data import Data
+from hf_distill.jobs.evidence import Evidence
+from hf_distill.jobs.models import StudentSource, load_model, load_processor, make_student, reads_alike
+from hf_distill.jobs.training import measure, train, trainer_for
+from hf_distill.objective import Objective
+from hf_distill.processing import Reading
+from hf_distill.trainer import DistillationTrainer
+from hf_distill.training_args import DistillationTrainingArguments
+
+
+BASELINE = "baseline"
+"""The folder, in that of the job, of the student that learnt from the labels alone."""
+
+LABELS_ALONE: dict[str, Any] = {"alpha": 1.0, "preflight": False, "report_agreement": False, "push_to_hub": False}
+"""The arguments of a Trainer without a teacher. The student that is compared is not what is pushed."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Teacher and student, and how each reads the data."""
+
+    teacher: PreTrainedModel
+    student: PreTrainedModel
+    data: Data
+    teacher_reading: Reading
+    student_reading: Reading
+    teacher_processor: Any
+    """The teacher's own, where it reads other inputs than the student."""
+
+    def trainer(
+        self, args: DistillationTrainingArguments, objective: Objective | None = None, **changes: Any
+    ) -> DistillationTrainer:
+        """Of the student, taught by the teacher."""
+        return trainer_for(
+            self.student,
+            self.data,
+            self.student_reading,
+            args,
+            self.teacher,
+            objective,
+            self.teacher_processor,
+            **changes,
+        )
+
+
+def make_pair(teacher: str, source: StudentSource, data: Data, seed: int) -> Pair:
+    """Load the teacher, and make the student."""
+    model = load_model(teacher, data.task_name)
+    processor = load_processor(teacher, data.task_name)
+    student = make_student(source, model, data.task_name, seed)
+    own = processor if source.name_or_path is None else load_processor(source.name_or_path, data.task_name)
+    return Pair(
+        model,
+        student,
+        data,
+        data.reading(model, processor),
+        data.reading(student, own),
+        None if reads_alike(own, processor) else processor,
+    )
+
+
+def distil(
+    teacher: str,
+    source: StudentSource,
+    data: Data,
+    args: DistillationTrainingArguments,
+    evidence: Evidence,
+    objective: Objective | None = None,
+    with_baseline: bool = False,
+    resume: bool = False,
+) -> Mapping[str, Any]:
+    """Measure the teacher and the student as it is made; distil it, and measure it again.
+
+    Args:
+        teacher: an id or a path.
+        source: of the student.
+        data: with rows to train on.
+        args: of the Trainer; the student is saved in their `output_dir`.
+        evidence: where the measurements are kept.
+        objective: in place of the default by `args.temperature` and `args.alpha`.
+        with_baseline: whether the same student is also trained on the labels alone, in the folder `baseline`.
+        resume: whether to go on with what an earlier run of the same job has left.
+
+    Returns:
+        Name → measurements, of `teacher`, `student before`, `distilled` and, with a baseline, `labels alone`.
+    """
+    pair = make_pair(teacher, source, data, args.seed)
+    trainer = pair.trainer(args, objective, report_agreement=_can_agree(pair))
+    if data.has_labels:
+        evidence.measured("teacher", lambda: _measured_teacher(pair, args))
+    evidence.measured("student before", lambda: measure(trainer))
+    if "distilled" not in evidence.found:
+        train(trainer, resume)
+        evidence.measured("distilled", lambda: measure(trainer))
+    if with_baseline and "labels alone" not in evidence.found:
+        student = make_student(source, pair.teacher, data.task_name, args.seed)
+        folder = f"{args.output_dir}/{BASELINE}"
+        baseline = trainer_for(student, data, pair.student_reading, args, output_dir=folder, **LABELS_ALONE)
+        train(baseline, resume)
+        evidence.measured("labels alone", lambda: measure(baseline))
+    return evidence.found
+
+
+def _measured_teacher(pair: Pair, args: DistillationTrainingArguments) -> Mapping[str, Any]:
+    return measure(trainer_for(pair.teacher, pair.data, pair.teacher_reading, args, **LABELS_ALONE))
+
+
+def _can_agree(pair: Pair) -> bool:
+    """Whether it can be said how often the two choose the same class: not where they write in other tokens."""
+    return pair.teacher_processor is None or pair.data.task.scores is not None
+
+
+def fine_tune(
+    model: PreTrainedModel,
+    processor: Any,
+    data: Data,
+    args: DistillationTrainingArguments,
+    evidence: Evidence,
+    resume: bool = False,
+) -> Mapping[str, Any]:
+    """Train a model on the labels alone, as a teacher has to be, and measure it before and after."""
+    alone = {**LABELS_ALONE, "push_to_hub": args.push_to_hub}
+    trainer = trainer_for(model, data, data.reading(model, processor), args, **alone)
+    evidence.measured("before", lambda: measure(trainer))
+    if "fine-tuned" not in evidence.found:
+        train(trainer, resume)
+        evidence.measured("fine-tuned", lambda: measure(trainer))
+    return evidence.found
+
+
+def compare(
+    model: str, teacher: str | None, data: Data, args: DistillationTrainingArguments
+) -> Mapping[str, Mapping[str, Any]]:
+    """Measure a model, and beside it a teacher: also how often the two choose the same class."""
+    if teacher is None:
+        loaded = load_model(model, data.task_name)
+        reading = data.reading(loaded, load_processor(model, data.task_name))
+        return {"model": measure(trainer_for(loaded, data, reading, args, **LABELS_ALONE))}
+    pair = make_pair(teacher, StudentSource(model), data, args.seed)
+    found = {"teacher": _measured_teacher(pair, args)} if data.has_labels else {}
+    alpha = args.alpha if data.has_labels else 0.0
+    return {**found, "model": measure(pair.trainer(args, report_agreement=_can_agree(pair), alpha=alpha))}

@@ -1,0 +1,94 @@
+"""What a job has found out so far, in a file that a resumed job goes on with."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from transformers.utils import logging
+
+from hf_distill.errors import ConfigurationError
+
+
+logger = logging.get_logger(__name__)
+
+EVIDENCE = "evidence.json"
+ARGUMENTS = "arguments.yaml"
+
+
+class Evidence:
+    """Measurements by name, kept in `evidence.json` as soon as they are there.
+
+    Args:
+        folder: of the job.
+        writes: whether this process writes the file; with several one of them does.
+    """
+
+    def __init__(self, folder: str | Path, writes: bool = True) -> None:
+        self.path, self.writes = Path(folder) / EVIDENCE, writes
+        self.found: dict[str, Any] = json.loads(self.path.read_text()) if self.path.is_file() else {}
+
+    def measured(self, name: str, measure: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """What `measure` gives, or what an earlier run of the job has kept of it.
+
+        With several processes it is what the first one has measured, since times differ.
+        """
+        if name not in self.found:
+            (self.found[name],) = broadcast_object_list([dict(measure())])
+            self.save()
+        found: Mapping[str, Any] = self.found[name]
+        return found
+
+    def save(self) -> None:
+        """Write the file, all of it or nothing."""
+        if self.writes:
+            write_whole(self.path, json.dumps(self.found, indent=2) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file such that a killed process leaves the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(text, encoding="utf-8")
+    os.replace(new, path)
+
+
+def open_job(folder: str | Path, arguments: Mapping[str, Any], resume: bool, writes: bool = True) -> Evidence:
+    """The evidence of a job that starts or goes on, its arguments kept beside it in `arguments.yaml`.
+
+    Raises:
+        ConfigurationError: if the folder holds another job, and it is not said that this one goes on.
+    """
+    path = Path(folder) / ARGUMENTS
+    if path.is_file():
+        before = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not resume:
+            raise ConfigurationError(
+                f"output_dir={str(folder)!r} holds a job that was started before. Go on with it by `resume`, or take "
+                "another folder."
+            )
+        names = (name for name in {**before, **arguments} if name != "resume")
+        changed = [name for name in names if before.get(name) != arguments.get(name)]
+        if changed:
+            said = ", ".join(f"{name}: {before.get(name)!r} before, {arguments.get(name)!r} now" for name in changed)
+            logger.warning(f"The job goes on with other arguments than it was started with ({said}).")
+    PartialState().wait_for_everyone()  # or another process takes this one's file for an earlier job's
+    if writes:
+        write_whole(path, yaml.safe_dump(dict(arguments), sort_keys=False, allow_unicode=True))
+    return Evidence(folder, writes)
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """The measured models below each other, their scores beside each other, losses left out."""
+    rows = {name: measured for name, measured in found.items() if "scores" in measured}
+    scores = dict.fromkeys(name for row in rows.values() for name in row["scores"] if not name.startswith("loss"))
+    lines = [f"{'model':<16} {'parameters':>12} " + " ".join(f"{name:>12}" for name in scores)]
+    for name, row in rows.items():
+        numbers = (row["scores"].get(score) for score in scores)
+        cells = (f"{'-':>12}" if number is None else f"{number:>12.4g}" for number in numbers)
+        lines.append(f"{name:<16} {row['parameters']:>12,} " + " ".join(cells))
+    return "\n".join(lines)

@@ -1,0 +1,95 @@
+"""Models and their processors, from an id or a path, and the student in each of the ways that there are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import transformers
+from transformers import AutoConfig, PreTrainedModel, set_seed
+
+from hf_distill.errors import ConfigurationError
+from hf_distill.heads.resolve import class_names
+from hf_distill.processing import TASKS, Labels, task_of
+from hf_distill.students import student_from_teacher
+
+
+CLASSES = ("id2label", "label2id", "problem_type")
+
+
+@dataclass(frozen=True)
+class StudentSource:
+    """Where the student comes from."""
+
+    name_or_path: str | None = None
+    """A model of its own; the teacher, cut to `sizes`, if None."""
+    from_scratch: bool = False
+    """Whether that model is to start with random weights."""
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of `student_from_teacher`."""
+
+
+def task_of_model(name_or_path: str) -> str:
+    """The task of a model by the class that its configuration names."""
+    return task_of(AutoConfig.from_pretrained(name_or_path))
+
+
+def load_model(name_or_path: str, task: str, **configuration: Any) -> PreTrainedModel:
+    """A model with the head of a task."""
+    auto_class = getattr(transformers, TASKS[task].auto_class)
+    model: PreTrainedModel = auto_class.from_pretrained(name_or_path, **configuration)
+    return model
+
+
+def load_with_classes(name_or_path: str, task: str, labels: Labels | None, seed: int) -> PreTrainedModel:
+    """A model whose head, where it has to be made anew, chooses between the classes of the data.
+
+    A head that is there already keeps its classes. A new one is the same at every call.
+    """
+    set_seed(seed)
+    auto_class = getattr(transformers, TASKS[task].auto_class)
+    config: Any = AutoConfig.from_pretrained(name_or_path)
+    if labels is None or set(config.architectures or ()) & class_names(auto_class):
+        return load_model(name_or_path, task)
+    return load_model(name_or_path, task, **labels.configuration())
+
+
+def load_processor(name_or_path: str, task: str) -> Any:
+    """What reads for a model: its tokenizer, image processor or feature extractor."""
+    return getattr(transformers, TASKS[task].auto_processor).from_pretrained(name_or_path)
+
+
+def make_student(source: StudentSource, teacher: PreTrainedModel, task: str, seed: int) -> PreTrainedModel:
+    """The student, the same at every call.
+
+    A model of another head, or without one, gets the teacher's classes.
+
+    Raises:
+        ConfigurationError: if nothing says what the student is to be, or two things do.
+    """
+    wanted = {name: size for name, size in source.sizes.items() if size is not None}
+    if (source.name_or_path is None) == (not wanted):
+        given = f"student={source.name_or_path!r}" if source.name_or_path else "no student"
+        raise ConfigurationError(
+            f"{given} and {', '.join(f'{name}={size}' for name, size in wanted.items()) or 'no size'} are given. Name "
+            "a `student`, or what of the teacher to keep, such as `num_hidden_layers`."
+        )
+    set_seed(seed)
+    if source.name_or_path is None:
+        cut: PreTrainedModel = student_from_teacher(teacher, **wanted)
+        return cut
+    auto_class = getattr(transformers, TASKS[task].auto_class)
+    config: Any = AutoConfig.from_pretrained(source.name_or_path)
+    has_head = bool(set(config.architectures or ()) & class_names(auto_class))
+    if TASKS[task].labels_in_lists is not None and not (has_head and not source.from_scratch):
+        config.update({name: getattr(teacher.config, name) for name in CLASSES})
+    if source.from_scratch:
+        student: PreTrainedModel = auto_class.from_config(config)
+        return student
+    return load_model(source.name_or_path, task, config=config)
+
+
+def reads_alike(processor: Any, other: Any) -> bool:
+    """Whether two tokenizers or image processors make the same inputs of the same rows, as far as they say."""
+    if hasattr(processor, "get_vocab"):
+        return type(processor) is type(other) and processor.get_vocab() == other.get_vocab()
+    return bool(processor.to_dict() == other.to_dict())

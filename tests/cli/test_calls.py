@@ -1,0 +1,59 @@
+import pytest
+from datasets import DatasetDict
+
+from hf_distill import DistillationTrainingArguments
+from hf_distill.cli.arguments import DataOptions, ObjectiveOptions, StudentOptions
+from hf_distill.cli.calls import data_of, objective_of, source_of, task_of
+from hf_distill.errors import ConfigurationError
+from tests.tiny_jobs import put_teacher, rows_of
+
+
+ARGS = DistillationTrainingArguments(output_dir="unused", use_cpu=True)
+
+
+def test_the_task_that_was_named_or_that_of_the_model(tmp_path):
+    put_teacher(tmp_path, "fill-mask")
+    assert task_of(None, str(tmp_path)) == "fill-mask"
+    assert task_of("text-classification", str(tmp_path)) == "text-classification"
+    with pytest.raises(ConfigurationError, match=r"task='poetry' is not known; these are: text-classification"):
+        task_of("poetry", str(tmp_path))
+
+
+def test_rows(tmp_path):
+    rows = DatasetDict(train=rows_of("text-classification"), test=rows_of("text-classification", 6))
+    rows.save_to_disk(tmp_path)
+    options = DataOptions(str(tmp_path), max_train_samples=5, max_length=9, eval_dataset=str(tmp_path))
+    data = data_of(options, "text-classification", 0)
+    assert (len(data.train), len(data.evaluation)) == (5, 6)
+    assert data.settings["max_length"] == 9
+    assert data.columns == {"text": "sentence", "label": "label"}
+    assert data_of(options, "text-classification", 0, trains=False).train is None
+
+
+def test_the_student():
+    assert source_of(StudentOptions("x", from_scratch=True)).from_scratch
+    source = source_of(StudentOptions(hidden_size=8, layers="0,3"))
+    assert {name: size for name, size in source.sizes.items() if size} == {"hidden_size": 8, "layers": [0, 3]}
+    assert source_of(StudentOptions(layers="last")).sizes["layers"] == "last"
+
+
+def test_recipes():
+    assert objective_of(ObjectiveOptions(), ARGS) is None
+    objective = objective_of(ObjectiveOptions("dkd", "temperature: 3, beta: 2"), ARGS)
+    assert objective.weights(0.0)["non_target"] == 2.0
+    assert list(objective_of(ObjectiveOptions("tinybert", '{"stage": "prediction"}'), ARGS).terms) == ["soft"]
+
+
+@pytest.mark.parametrize(
+    ("options", "changes", "message"),
+    [
+        (ObjectiveOptions("hinton", "alpha: 0.1"), {}, "hinton is told by --temperature and --alpha"),
+        (ObjectiveOptions("dkd"), {"alpha": 0.1}, "--alpha=0.1 is of the recipe hinton, and the recipe is dkd"),
+        (ObjectiveOptions("dkd", "gamma: 1"), {}, "does not fit dkd: .*unexpected keyword argument 'gamma'"),
+        (ObjectiveOptions("tinybert"), {}, "missing 1 required positional argument: 'stage'"),
+    ],
+)
+def test_refuses_arguments_of_another_recipe(options, changes, message):
+    args = DistillationTrainingArguments(output_dir="unused", use_cpu=True, **changes)
+    with pytest.raises(ConfigurationError, match=message):
+        objective_of(options, args)

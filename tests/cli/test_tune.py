@@ -1,0 +1,22 @@
+import pytest
+import yaml
+
+from hf_distill.cli import main
+from tests.tiny_jobs import QUICK, put_job
+
+
+pytest.importorskip("optuna")
+
+
+def test_the_best_is_a_file_of_options_for_distill(tmp_path, capsys):
+    words = put_job(tmp_path, "text-classification")
+    out = tmp_path / "search"
+    words = [*words, "--num_hidden_layers", "1", *QUICK, "--max_steps", "2"]
+    space = ["--n_trials", "2", "--min_alpha", "0.3", "--max_alpha", "0.4"]
+    assert main(["tune", *words, *space, "--output_dir", str(out)]) == 0
+    best = yaml.safe_load((out / "best.yaml").read_text())
+    assert {"temperature", "alpha", "learning_rate", "teacher", "dataset"} <= best.keys()
+    assert 0.3 <= best["alpha"] <= 0.4
+    assert "n_trials" not in best and "output_dir" not in best
+    assert "Best accuracy: " in capsys.readouterr().out
+    assert main(["distill", str(out / "best.yaml"), "--output_dir", str(tmp_path / "student")]) == 0

@@ -1,0 +1,52 @@
+import json
+import logging
+
+import pytest
+import yaml
+
+from hf_distill.errors import ConfigurationError
+from hf_distill.jobs.evidence import Evidence, open_job, table, write_whole
+
+
+def test_what_was_measured_is_not_measured_again(tmp_path):
+    evidence = Evidence(tmp_path)
+    assert evidence.measured("a", lambda: {"x": 1}) == {"x": 1}
+    again = Evidence(tmp_path)
+    assert again.measured("a", lambda: pytest.fail("measured twice")) == {"x": 1}
+    assert json.loads((tmp_path / "evidence.json").read_text()) == {"a": {"x": 1}}
+
+
+def test_one_process_writes(tmp_path):
+    Evidence(tmp_path, writes=False).measured("a", lambda: {"x": 1})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_written_whole(tmp_path):
+    path = tmp_path / "deep" / "a.txt"
+    write_whole(path, "old")
+    write_whole(path, "new")
+    assert [each.name for each in path.parent.iterdir()] == ["a.txt"]
+    assert path.read_text() == "new"
+
+
+def test_a_job_that_is_there_is_gone_on_with_or_refused(tmp_path, caplog):
+    logging.getLogger("transformers").propagate = True
+    open_job(tmp_path, {"seed": 1}, resume=False)
+    with pytest.raises(ConfigurationError, match="holds a job that was started before"):
+        open_job(tmp_path, {"seed": 1}, resume=False)
+    open_job(tmp_path, {"seed": 1, "resume": True}, resume=True)
+    assert caplog.records == []
+    open_job(tmp_path, {"seed": 2}, resume=True)
+    assert "seed: 1 before, 2 now" in caplog.text
+    assert yaml.safe_load((tmp_path / "arguments.yaml").read_text()) == {"seed": 2}
+
+
+def test_the_table_leaves_out_losses_and_what_was_not_measured():
+    measured = {
+        "teacher": {"parameters": 1000, "scores": {"loss": 1.0, "loss/labels": 1.0, "accuracy": 0.5}},
+        "distilled": {"parameters": 10, "scores": {"loss": 2.0, "accuracy": 0.25, "agreement": 0.75}},
+        "plan": {"steps": 3},
+    }
+    head, *rows = (line.split() for line in table(measured).splitlines())
+    assert head == ["model", "parameters", "accuracy", "agreement"]
+    assert rows == [["teacher", "1,000", "0.5", "-"], ["distilled", "10", "0.25", "0.75"]]

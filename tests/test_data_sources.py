@@ -1,0 +1,86 @@
+import logging
+
+import pytest
+from datasets import Dataset, DatasetDict
+
+from hf_distill.data_sources import first_rows, load_splits, train_and_evaluation
+from hf_distill.errors import ConfigurationError, EmptyDatasetError
+
+
+ROWS = {"text": ["a fine film", "a dull film"], "label": [1, 0]}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt"])
+def test_reads_a_file(suffix, tmp_path):
+    path, rows = tmp_path / f"rows{suffix}", Dataset.from_dict(ROWS)
+    if suffix in (".csv", ".tsv"):
+        rows.to_csv(path, sep="\t" if suffix == ".tsv" else ",")
+    elif suffix == ".parquet":
+        rows.to_parquet(path)
+    elif suffix == ".txt":
+        path.write_text("\n".join(ROWS["text"]))
+    else:
+        rows.to_json(path)
+    splits = load_splits(str(path))
+    assert list(splits) == ["train"]
+    expected = {"text": ROWS["text"]} if suffix == ".txt" else ROWS
+    assert splits["train"].to_dict() == expected
+
+
+def test_refuses_another_format(tmp_path):
+    path = tmp_path / "rows.xls"
+    path.write_text("")
+    with pytest.raises(ConfigurationError, match=r"format '.xls', and these are read: .csv, "):
+        load_splits(str(path))
+
+
+def test_reads_a_folder_of_files(tmp_path):
+    for split in ("train", "test"):
+        Dataset.from_dict(ROWS).to_parquet(tmp_path / f"{split}.parquet")
+    assert set(load_splits(str(tmp_path))) == {"train", "test"}
+
+
+@pytest.mark.parametrize("saved", [Dataset.from_dict(ROWS), DatasetDict(train=Dataset.from_dict(ROWS))])
+def test_reads_what_datasets_has_saved(saved, tmp_path):
+    saved.save_to_disk(tmp_path / "data")
+    splits = load_splits(str(tmp_path / "data"))
+    assert isinstance(splits, DatasetDict)
+    assert splits["train"].to_dict() == ROWS
+
+
+def splits_of(**sizes):
+    return DatasetDict({name: Dataset.from_dict({"x": list(range(size))}) for name, size in sizes.items()})
+
+
+def test_evaluates_on_the_first_usual_split():
+    train, evaluation = train_and_evaluation(splits_of(train=5, test=3, validation=2))
+    assert (len(train), len(evaluation)) == (5, 2)
+    assert len(train_and_evaluation(splits_of(train=5, test=3, validation=2), evaluation_split="test")[1]) == 3
+    assert len(train_and_evaluation(splits_of(train=5), evaluation_splits=splits_of(train=4))[1]) == 4
+
+
+def test_holds_a_tenth_out_and_says_so(caplog):
+    logging.getLogger("transformers").propagate = True
+    train, evaluation = train_and_evaluation(splits_of(train=40), seed=1)
+    assert sorted([*train["x"], *evaluation["x"]]) == list(range(40))
+    assert len(evaluation) == 4
+    assert "a tenth of 'train' is held out (4 of 40 rows)" in caplog.text
+    assert evaluation["x"][:] == train_and_evaluation(splits_of(train=40), seed=1)[1]["x"][:]
+
+
+def test_refuses_a_split_that_is_not_there():
+    with pytest.raises(ConfigurationError, match=r"train_split='fit' is no split of the data set, which has train"):
+        train_and_evaluation(splits_of(train=3), "fit")
+    with pytest.raises(ConfigurationError, match="eval_split='dev'"):
+        train_and_evaluation(splits_of(train=3), evaluation_split="dev")
+    with pytest.raises(ConfigurationError, match="a, b, and it is not clear which one to evaluate on"):
+        train_and_evaluation(splits_of(a=3, b=2), None)
+
+
+def test_first_rows():
+    rows = splits_of(train=5)["train"]
+    assert first_rows(rows, None) is rows
+    assert first_rows(rows, 2)["x"][:] == [0, 1]
+    assert len(first_rows(rows, 9)) == 5
+    with pytest.raises(EmptyDatasetError, match="5 rows, of which at most 0"):
+        first_rows(rows, 0)
