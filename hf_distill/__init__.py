@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from hf_distill.objective import Objective
     from hf_distill.rehearsal import PreflightReport, preflight_report
+    from hf_distill.report import DistillationReport, distillation_report
     from hf_distill.schedules import Constant, Cosine, Linear
     from hf_distill.students import share_encoder, student_from_teacher
     from hf_distill.teachers import AdapterOffTeacher, EnsembleTeacher, OnlineTeacher, RoutedTeacher, Teacher
@@ -57,6 +58,7 @@ __all__ = [
     "Cosine",
     "DataCollatorForRowSeededMasking",
     "DecoupledTerm",
+    "DistillationReport",
     "DistillationTrainer",
     "DistillationTrainingArguments",
     "EncoderLMConfig",
@@ -86,6 +88,7 @@ __all__ = [
     "UniversalLogitTerm",
     "__version__",
     "check_invariances",
+    "distillation_report",
     "errors",
     "functional",
     "head_of",
@@ -109,6 +112,7 @@ _HOMES = {
     "heads": ("Head", "head_of"),
     "invariances": ("InvarianceReport", "check_invariances"),
     "objective": ("Objective",),
+    "report": ("DistillationReport", "distillation_report"),
     "rehearsal": ("PreflightReport", "preflight_report"),
     "schedules": ("Constant", "Cosine", "Linear"),
     "students": ("share_encoder", "student_from_teacher"),

@@ -93,9 +93,7 @@ def _sums(trainer: Any, said: Signals, teacher: Signals | None, where: Positions
     return sums
 
 
-def in_words(
-    head: Head, logits: Tensor, batch: Batch, names: Mapping[int, str], tokenizer: Any
-) -> list[str]:
+def in_words(head: Head, logits: Tensor, batch: Batch, names: Mapping[int, str], tokenizer: Any) -> list[str]:
     """What a model says to each row; nothing where it says a class for each of many positions."""
     if isinstance(head, RegressionHead):
         return [", ".join(f"{value:.3g}" for value in row) for row in logits.float().flatten(1).tolist()]
@@ -110,12 +108,12 @@ def in_words(
     return [f"{names.get(each, str(each))} ({share:.0%})" for each, share in pairs]
 
 
-def label_words(
-    head: Head, where: Positions, batch: Batch, names: Mapping[int, str], tokenizer: Any
-) -> list[str]:
+def label_words(head: Head, where: Positions, batch: Batch, names: Mapping[int, str], tokenizer: Any) -> list[str]:
     """What the labels of each row say."""
     if isinstance(head, RegressionHead) and head.has_labels(batch):
-        return [", ".join(f"{value:.3g}" for value in row) for row in batch["labels"].reshape(len(where.mask), -1).tolist()]
+        return [
+            ", ".join(f"{value:.3g}" for value in row) for row in batch["labels"].reshape(len(where.mask), -1).tolist()
+        ]
     if where.targets is None:
         return []
     if isinstance(head, MultiLabelHead):

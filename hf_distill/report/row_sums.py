@@ -102,9 +102,7 @@ def _of_numbers(head: Head, outputs: Tensor, others: Tensor | None, batch: Batch
     return sums
 
 
-def _of_choices(
-    head: Head, logits: Tensor, others: Tensor | None, mask: Tensor, targets: Tensor | None
-) -> RowSums:
+def _of_choices(head: Head, logits: Tensor, others: Tensor | None, mask: Tensor, targets: Tensor | None) -> RowSums:
     """Of every position that is compared: is the choice right, how likely was it, and what does the teacher say?"""
     rows = mask.nonzero()[:, 0]
     columns = mask.nonzero()[:, 1] if isinstance(head, MultiLabelHead) else None

@@ -45,7 +45,7 @@ ROOMS = {
     "rehearsal": SIGNALS | {"terms", "objective", "position_tables", "preflight", "trial_batches", "teacher_scores"},
     "balance": SIGNALS | {"terms", "objective", "trial_batches", "feature_reading", "rehearsal"},
     "invariances": SIGNALS | {"trial_batches"},
-    "report": NOUNS | {"heads"},
+    "report": SIGNALS | {"functional", "position_tables", "preflight", "rehearsal", "trial_batches"},
     "tally": {"types", "errors"},
     "training_args": ALL_BUT_MODELS,
     "callbacks": ALL_BUT_MODELS | {"training_args"},
