@@ -1,6 +1,6 @@
 """The report of a distillation, made by the trainer's own teacher, student, head and data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -208,11 +208,7 @@ def _models(
     if baseline is not None:
         models["baseline"] = baseline
         inputs["baseline"] = own | trainer.head.derived_inputs(baseline, batch)
-    if lengths is None and answers.lengths:
-        limits = [max_positions(model) for model in models.values() if model is not None]
-        limit = min((each for each in limits if each is not None), default=None)
-        found = {int(np.median(answers.lengths)), max(answers.lengths)}
-        lengths = sorted({min(each, limit) if limit is not None else each for each in found})
+    lengths = _lengths(answers.lengths, models.values()) if lengths is None else lengths
     results = {}
     for name in _in_order(models):
         model = models[name]
@@ -229,6 +225,18 @@ def _models(
             type(unwrap_peft_model(model)).__name__, source, cost, _calibration(answers.sums, bootstrap, name)
         )
     return results
+
+
+def _lengths(found: Sequence[int], models: Iterable[Any]) -> list[int]:
+    """The median and the longest row, as far as all models can read them.
+
+    None for a classifier that is an encoder–decoder: it reads its answer where a row ends, so rows cannot be cut.
+    """
+    present = [model for model in models if model is not None]
+    if not found or any(model.config.is_encoder_decoder and "Classif" in type(model).__name__ for model in present):
+        return []
+    limits = [limit for model in present if (limit := max_positions(model)) is not None]
+    return sorted({min([length, *limits]) for length in (int(np.median(found)), max(found))})
 
 
 def _only_teacher(trainer: Any) -> Any:
