@@ -166,6 +166,33 @@ class DistillationReport:
         """All of it as JSON; numbers that are not finite are null."""
         return json.dumps(_without_nan(dataclasses.asdict(self)), indent=2, ensure_ascii=False, allow_nan=False)
 
+    def to_markdown(self, level: int = 1) -> str:
+        """The report for a model card, its first heading of that level."""
+        from hf_distill.report.markdown import to_markdown
+
+        return to_markdown(self, level)
+
+    def to_html(self) -> str:
+        """The report as one self-contained page, whose plots need Matplotlib."""
+        from hf_distill.report.page import to_html
+
+        return to_html(self)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `report.json`, `report.md`, `report.html`, and the plots as PNG and SVG; return the page's path."""
+        from hf_distill.report.plots import figures
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.json").write_text(self.to_json(), encoding="utf-8")
+        (folder / "report.md").write_text(self.to_markdown(), encoding="utf-8")
+        for name, (_, figure) in figures(self).items():
+            figure.savefig(folder / f"{name}.png", dpi=200, transparent=False, facecolor="white")
+            figure.savefig(folder / f"{name}.svg")
+        page = folder / "report.html"
+        page.write_text(self.to_html(), encoding="utf-8")
+        return page
+
     @classmethod
     def from_json(cls, text: str) -> "DistillationReport":
         """The report that [`to_json`] wrote."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hf_distill.functional import forward_kl
-from hf_distill.heads import CTCHead, DualEncoderHead, Head, MultiLabelHead, QuestionAnsweringHead, RegressionHead
+from hf_distill.heads import DualEncoderHead, Head, MultiLabelHead, QuestionAnsweringHead, RegressionHead
 from hf_distill.heads.base import IGNORED_LABEL, at_least_float32
 from hf_distill.types import Batch, Positions, Signals
 
@@ -39,13 +39,12 @@ def row_sums(head: Head, model: Signals, teacher: Signals | None, where: Positio
         logits, mask = logits.transpose(0, 1), mask.transpose(0, 1)
         others = None if others is None else others.transpose(0, 1)
         targets = torch.arange(len(mask), device=mask.device)[:, None].expand(mask.shape)
+    rows = {"rows": torch.ones(len(mask), 1, dtype=torch.float64, device=mask.device)}
     if not model.is_distribution:
-        return _of_numbers(head, logits, others, batch)
-    sums = _of_choices(head, logits, others, mask, targets)
+        return rows | _of_numbers(head, logits, others, batch)
+    sums = rows | _of_choices(head, logits, others, mask, targets)
     if isinstance(head, QuestionAnsweringHead) and targets is not None:
         sums |= _of_spans(logits, targets)
-    if isinstance(head, CTCHead) and batch.get("labels") is not None:
-        return {name: sums[name] for name in ("agreed", "kl", "compared") if name in sums}
     return sums
 
 
@@ -98,7 +97,7 @@ def _of_numbers(head: Head, outputs: Tensor, others: Tensor | None, batch: Batch
         sums["compared"] = torch.full_like(sums["squared_distance"], x.shape[1])
     if isinstance(head, RegressionHead) and head.has_labels(batch):
         y = batch["labels"].double().reshape(x.shape)
-        sums |= {"x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y, "rows": torch.ones_like(x[:, :1])}
+        sums |= {"x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y}
     return sums
 
 
