@@ -29,6 +29,7 @@ from hf_distill.report.results import (
     ModelResult,
 )
 from hf_distill.report.sources import hub_id
+from hf_distill.report.term_words import term_rows
 from hf_distill.report.user_metrics import user_metrics
 from hf_distill.teachers import online_teachers
 
@@ -276,7 +277,10 @@ def _settings(trainer: Any) -> dict[str, str]:
     args = trainer.args
     device = torch.cuda.get_device_name(args.device) if args.device.type == "cuda" else str(args.device)
     settings = {
-        "objective": str(trainer.distillation_objective),
+        **{
+            f"term {name}": f"weight {weight}, {words.strip('`')}"
+            for name, weight, words in term_rows(trainer.distillation_objective)
+        },
         "learning rate": f"{args.learning_rate:g}",
         "batch size": str(args.train_batch_size * args.gradient_accumulation_steps * args.world_size),
         "steps": str(trainer.state.global_step),

@@ -46,17 +46,21 @@ def row_scores(head: Head, sums: Sums) -> Array | None:
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         if isinstance(head, RegressionHead) and "xy" in sums:
-            return -(sums["yy"] - 2 * sums["xy"] + sums["xx"]).mean(1)
+            errors: Array = (sums["yy"] - 2 * sums["xy"] + sums["xx"]).mean(1)
+            return -errors
         if isinstance(head, QuestionAnsweringHead) and "spans" in sums:
-            return sums["overlap"][:, 0] / sums["spans"][:, 0]
+            overlap: Array = sums["overlap"][:, 0] / sums["spans"][:, 0]
+            return overlap
         if isinstance(head, CTCHead) and "written" in sums:
-            return -sums["edits"][:, 0] / sums["written"][:, 0]
+            rate: Array = sums["edits"][:, 0] / sums["written"][:, 0]
+            return -rate
         if "answers" not in sums:
             return None
-        likelihood = np.exp(-sums["nll"][:, 0] / sums["answers"][:, 0])
+        likelihood: Array = np.exp(-sums["nll"][:, 0] / sums["answers"][:, 0])
         if head.is_language_model:
             return likelihood
-        return sums["correct"][:, 0] / sums["answers"][:, 0] + 1e-3 * likelihood
+        share: Array = sums["correct"][:, 0] / sums["answers"][:, 0]
+        return share + 1e-3 * likelihood
 
 
 def _example(head: Head, answers: Answers, kind: str, row: int) -> Example:

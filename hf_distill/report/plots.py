@@ -14,7 +14,7 @@ COLORS = {"teacher": "#7a5195", "baseline": "#bc7a00", "student": "#00798c"}
 INK, FAINT = "#101418", "#9aa3ab"
 """Text and grid, which the page replaces by its own."""
 MARKERS = {"teacher": "s", "baseline": "^", "student": "o"}
-STYLE = {
+STYLE: Any = {
     "font.size": 9,
     "font.family": "sans-serif",
     "text.color": INK,
@@ -67,12 +67,12 @@ def _metrics(figure: Any, report: DistillationReport) -> bool:
         np.atleast_1d(figure.subplots(len(report.metrics))), report.metrics.items(), strict=True
     ):
         scale = 100 if any(word in name for word in SHARES) else 1
-        for height, (model, estimate) in enumerate(reversed(metric.models.items())):
+        for height, (model, estimate) in enumerate(reversed(list(metric.models.items()))):
             value, low, high = estimate.value, estimate.low, estimate.high
             if low is not None and high is not None:
                 axes.plot([scale * low, scale * high], [height] * 2, color=COLORS[model], linewidth=2.5, alpha=0.55)
             axes.plot(scale * value, height, MARKERS[model], color=COLORS[model], markersize=6)
-        names = [NAMES[model] for model in reversed(metric.models)]
+        names = [NAMES[model] for model in reversed(list(metric.models))]
         axes.set(yticks=range(len(names)), yticklabels=names, ylim=(-0.6, len(names) - 0.4))
         better = "higher is better" if metric.higher_is_better else "lower is better"
         axes.set_title(f"{title(name)}{', %' if scale == 100 else ''} ({better})", fontsize=9, loc="left", color=INK)
@@ -107,9 +107,9 @@ def _curves(figure: Any, report: DistillationReport, chosen: Callable[[str], boo
     axes = figure.subplots()
     palette = [*COLORS.values(), "#c8553d", "#4f6d3a", INK]
     for index, (name, points) in enumerate(curves.items()):
-        steps, values = zip(*points, strict=True)
+        steps, heights = zip(*points, strict=True)
         style = ["-", "--", ":", "-."][index % 4]
-        axes.plot(steps, values, style, color=palette[index % len(palette)], label=name, linewidth=1.6)
+        axes.plot(steps, heights, style, color=palette[index % len(palette)], label=name, linewidth=1.6)
     values = [value for points in curves.values() for _, value in points]
     if values and min(values) > 0 and max(values) / min(values) > 30:
         axes.set_yscale("log")

@@ -17,6 +17,8 @@ ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "student
 ALL_BUT_MODELS |= {"position_tables", "raw_columns", "teacher_inputs", "data_augmentation", "feature_reading"}
 ALL_BUT_MODELS |= {"preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances", "balance"}
 
+TRAINER_HALVES = {"evaluation", "feature_training", "term_logging", "publishing"}
+
 # room: what it may import, which is always of an earlier row
 ROOMS = {
     "version": set(),
@@ -45,14 +47,18 @@ ROOMS = {
     "rehearsal": SIGNALS | {"terms", "objective", "position_tables", "preflight", "trial_batches", "teacher_scores"},
     "balance": SIGNALS | {"terms", "objective", "trial_batches", "feature_reading", "rehearsal"},
     "invariances": SIGNALS | {"trial_batches"},
-    "report": SIGNALS | {"functional", "position_tables", "preflight", "rehearsal", "trial_batches"},
+    "report": SIGNALS
+    | {"functional", "terms", "objective", "position_tables", "preflight", "rehearsal", "trial_batches"},
     "tally": {"types", "errors"},
     "training_args": ALL_BUT_MODELS,
     "callbacks": ALL_BUT_MODELS | {"training_args"},
     "evaluation": SIGNALS | {"terms", "objective", "tally", "training_args"},
     "feature_training": SIGNALS | {"feature_reading", "objective", "evaluation"},
     "term_logging": {"feature_training"},
-    "trainer": ALL_BUT_MODELS | {"training_args", "callbacks", "evaluation", "feature_training", "term_logging"},
+    "model_card": SIGNALS | {"version", "objective", "recipes", "report"},
+    "publishing": {"term_logging", "report", "model_card"},
+    "trainer": ALL_BUT_MODELS
+    | {"publishing", "training_args", "callbacks", "evaluation", "feature_training", "term_logging"},
     "cli": ALL_BUT_MODELS | {"training_args", "callbacks", "trainer", "models"},
 }
 TRAINERLESS = {"functional", "models"}
