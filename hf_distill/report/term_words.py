@@ -24,7 +24,9 @@ def term_rows(objective: Objective) -> list[list[str]]:
 
 def _term_words(term: Term) -> str:
     """The class of a term and what it was made with, layer map included."""
-    names = [field.name for field in dataclasses.fields(term) if field.init] if dataclasses.is_dataclass(term) else []
+    names: list[str] = (
+        [field.name for field in dataclasses.fields(term) if field.init] if dataclasses.is_dataclass(term) else []
+    )
     options = {
         name: getattr(term, name) for name in names or inspect.signature(type(term)).parameters if hasattr(term, name)
     }
