@@ -63,7 +63,7 @@ class Repository(BaseHTTPRequestHandler):
 
     def do_GET(self):
         path = self.path.partition("?")[0]
-        if path.startswith("/api/models/"):
+        if path.startswith("/api/models/") and "/tree/" not in path:
             files = [{"rfilename": name} for name in self.files]
             self._json({"id": "user/student", "modelId": "user/student", "sha": COMMIT, "siblings": files, "tags": []})
         elif "/resolve/" in path:

@@ -1,7 +1,7 @@
 """Run in a process of its own, whose Hub is HF_ENDPOINT: push a student, or load it and write down its answers.
 
-    python tests/pushing.py push FOLDER
-    python tests/pushing.py load FILE
+python tests/pushing.py push FOLDER
+python tests/pushing.py load FILE
 """
 
 import sys
