@@ -90,7 +90,8 @@ def _reliability(figure: Any, report: DistillationReport) -> bool:
             axes.plot([each.confidence for each in bins], [each.accuracy for each in bins], **style)
             has_any = True
     axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
-    axes.legend(fontsize=8)
+    if has_any:
+        axes.legend(fontsize=8)
     return has_any
 
 

@@ -16,7 +16,7 @@ def answers_of(tmp_path, task, **changes):
 
 
 def test_classes_by_name(tmp_path):
-    trainer, answers = answers_of(tmp_path, "single_label", per_device_eval_batch_size=3)
+    _, answers = answers_of(tmp_path, "single_label", per_device_eval_batch_size=3)
     assert answers.words["label"] == [
         "bad",
         "<fair>",

@@ -31,7 +31,10 @@ def test_they_come_first_and_agree_with_ours(tmp_path):
 
 
 def test_metrics_batch_by_batch_are_left_out(tmp_path):
-    trainer = reported_trainer(tmp_path, compute_metrics=right, batch_eval_metrics=True)
+    def batched(prediction, compute_result):
+        return right(prediction)
+
+    trainer = reported_trainer(tmp_path, compute_metrics=batched, batch_eval_metrics=True)
     assert "right" not in distillation_report(trainer, num_resamples=5, batch_sizes=()).metrics
 
 
