@@ -12,7 +12,19 @@ from hf_distill.version import __version__
 
 
 if TYPE_CHECKING:
-    from hf_distill import errors, functional, heads, layer_maps, recipes, schedules, students, teachers, terms, types
+    from hf_distill import (
+        errors,
+        functional,
+        heads,
+        layer_maps,
+        recipes,
+        report,
+        schedules,
+        students,
+        teachers,
+        terms,
+        types,
+    )
     from hf_distill.data_augmentation import MaskedWordAugmentation
     from hf_distill.data_collator import DataCollatorForRowSeededMasking
     from hf_distill.heads import Head, head_of
@@ -97,6 +109,7 @@ __all__ = [
     "models",
     "preflight_report",
     "recipes",
+    "report",
     "schedules",
     "share_encoder",
     "student_from_teacher",

@@ -36,7 +36,7 @@ def test_a_pushed_student_loads_again(tmp_path):
     with hub() as (endpoint, files, tokens):
         run(endpoint, tmp_path / "one", "push", tmp_path)
         run(endpoint, tmp_path / "two", "load", tmp_path / "loaded.pt")
-    assert torch.equal(torch.load(tmp_path / "pushed.pt"), torch.load(tmp_path / "loaded.pt"))
+    torch.testing.assert_close(torch.load(tmp_path / "loaded.pt"), torch.load(tmp_path / "pushed.pt"))
     assert "Bearer hf_secret" in tokens
     own = {name for name in files if not name.startswith("report/")} - {".gitattributes"}
     assert own == {"README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}

@@ -25,7 +25,7 @@ class Calibration(evaluate.Metric):  # type: ignore[misc]  # evaluate ships no t
         return evaluate.MetricInfo(
             description=DESCRIPTION,
             citation="https://arxiv.org/abs/1706.04599",
-            inputs_description="predictions: a probability for each class, for each row; references: the true classes.",
+            inputs_description="predictions: rows of probabilities, one for each class; references: the true classes.",
             features=datasets.Features(features),
         )
 

@@ -18,7 +18,7 @@ class Retention(evaluate.Metric):  # type: ignore[misc]  # evaluate ships no typ
         return evaluate.MetricInfo(
             description=DESCRIPTION,
             citation="",
-            inputs_description="predictions, teacher_predictions: classes of student and teacher; references: the truth.",
+            inputs_description="predictions, teacher_predictions: classes of student and teacher; references: labels.",
             features=datasets.Features({name: datasets.Value("int64") for name in names}),
         )
 
