@@ -35,5 +35,5 @@ class Calibration(evaluate.Metric):  # type: ignore[misc]  # evaluate ships no t
         bins = np.minimum((confidence * NUM_BINS).astype(int), NUM_BINS - 1)
         values = {"answers": np.ones_like(confidence), "confidence": confidence}
         values["correct"] = (choice == np.asarray(references)).astype(np.float64)
-        sums = {f"bin_{name}": np.bincount(bins, each, NUM_BINS)[None] for name, each in values.items()}
+        sums = {f"bin_{name}": np.bincount(bins, each, NUM_BINS)[None].astype(float) for name, each in values.items()}
         return {"calibration_error": float(calibration_error(sums)[0])}
