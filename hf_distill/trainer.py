@@ -19,6 +19,7 @@ from hf_distill import preflight, rehearsal
 from hf_distill.balance import balancing_scales
 from hf_distill.errors import ConfigurationError, MissingTeacherError
 from hf_distill.feature_reading import outputs_and_features
+from hf_distill.finite_losses import FiniteLosses
 from hf_distill.heads import CausalLMHead, Head, head_of
 from hf_distill.objective import Objective
 from hf_distill.position_tables import max_positions
@@ -38,7 +39,7 @@ NUM_COLUMN_ROWS = 8
 """Rows that are looked at to find the raw columns of the teacher."""
 
 
-class DistillationTrainer(Publishing):
+class DistillationTrainer(FiniteLosses, Publishing):
     """`transformers.Trainer` whose student imitates a teacher.
 
         L = Σ over terms of weight · (sum of the term) / (number of its units)
@@ -64,9 +65,7 @@ class DistillationTrainer(Publishing):
     where label smoothing or `compute_loss_func` replace their loss), and `eval_agreement` if `args.report_agreement`.
 
     Raises:
-        ConfigurationError, MissingTeacherError, MissingInputError, ClassMismatchError, VocabularyMismatchError,
-        UnsupportedModelError, UntrainedTeacherError, EmptyDatasetError: before the first step, for what would
-            otherwise go silently wrong.
+        DistillationError: one of its kinds, before the first step, for what would otherwise go silently wrong.
     """
 
     loss_is_scaled_for_ga = True

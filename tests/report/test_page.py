@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tests.report.chromium import opened
+from tests.browser import DESK, PHONE, visit
 from tests.report.tiny_reports import tiny_report
 
 
@@ -62,19 +62,23 @@ def test_the_page_has_colours_of_light_and_dark():
     assert not re.search(r"#(?:7a5195|00798c|101418)", plots)
 
 
-@pytest.mark.parametrize("width", [390, 1200])
-def test_the_page_in_a_browser(width, tmp_path):
-    seen, console = opened(tiny_report().to_html(), tmp_path, width)
-    assert console == []
-    assert seen["width"] <= width and seen["outside"] == 0
-    assert len(seen["plots"]) == 6
-    assert all(plot["width"] > 250 and plot["height"] > 50 and plot["shapes"] > 5 for plot in seen["plots"])
-    assert all(plot["title"] for plot in seen["plots"])
-    assert seen["text"] > 1000 and seen["requests"] == []
+PLOTS = """[...document.querySelectorAll("svg")].map((svg) => {
+  const box = svg.getBoundingClientRect();
+  const title = (svg.querySelector("title") || {}).textContent || "";
+  return {width: box.width, height: box.height, shapes: svg.querySelectorAll("path, use").length, title};
+})"""
 
 
-def test_the_browser_sees_what_is_wrong(tmp_path):
-    bad = "<div style='width:900px'>wide</div><script>console.error('broken')</script>"
-    seen, console = opened(bad, tmp_path)
-    assert seen["width"] >= 900 and seen["outside"] == 1
-    assert any("broken" in line for line in console)
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [PHONE, DESK])
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_the_page_in_a_browser(width, color_scheme, browser, tmp_path):
+    page = tiny_report().save(tmp_path)
+    with visit(browser, page.as_uri(), width, color_scheme=color_scheme) as seen:
+        assert seen.errors == [] and seen.strangers == [] and seen.overflow == 0
+        plots = seen.page.evaluate(PLOTS)
+        background = seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert len(plots) == 6
+    assert all(plot["width"] > 250 and plot["height"] > 50 and plot["shapes"] > 5 for plot in plots)
+    assert all(plot["title"] for plot in plots)
+    assert (background == "rgb(255, 255, 255)") == (color_scheme == "light")
