@@ -25,7 +25,7 @@ def card_for(tmp_path, task="single_label", report=False, metadata=None, **chang
 def test_every_recipe_is_cited():
     assert len(RECIPES) > 12
     for name in RECIPES:
-        arguments = {"stage": "layers"} if name == "tinybert" else {}
+        arguments = {"tinybert": {"stage": "layers"}, "mobilebert_like": {"layer_map": [(1, 1)]}}.get(name, {})
         assert getattr(recipes, name)(**arguments).recipe == name
         assert _paper(name) is not None, f"no reference is read out of the docstring of recipes.{name}"
 
