@@ -60,7 +60,7 @@ class Objective:
     """
 
     recipe: str | None = None
-    """The name of the recipe that made it, in [`recipes`]."""
+    """The name of the recipe that made it, if one of `recipes` did."""
 
     def __init__(
         self,

@@ -196,7 +196,7 @@ class DistillationReport:
 
     @classmethod
     def from_json(cls, text: str) -> "DistillationReport":
-        """The report that [`to_json`] wrote."""
+        """The report that `to_json` wrote."""
         report: DistillationReport = _restored(cls, json.loads(text))
         return report
 
