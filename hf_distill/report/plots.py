@@ -142,7 +142,8 @@ def _timings(figure: Any, report: DistillationReport) -> bool:
         axes.set(
             xlabel="batch size", ylabel="milliseconds, p50 to p95", xticks=sizes, xticklabels=[str(s) for s in sizes]
         )
-        axes.legend(fontsize=7)
+        figure.set_size_inches(SIZE[0], SIZE[1] + 0.6)
+        figure.legend(fontsize=7, loc="outside lower center", ncols=2)
     return has_any
 
 
