@@ -139,7 +139,7 @@ class OnlineTeacher(Teacher):
         Raises:
             MissingInputError: if the batch lacks the teacher's main input.
         """
-        batch = _as_read_by_teacher(batch, self._input_names)
+        batch = as_read_by_teacher(batch, self._input_names)
         inputs = self.inputs(batch)
         if any(module.training for module in self._modules):  # a callback may have put a part of it in train mode
             self.model.eval()
