@@ -1,7 +1,7 @@
 """The main job: a language model teaches a smaller one, and the evidence that it helped.
 
 Without arguments it needs no network: the text is the Python language reference that every CPython carries. It trains
-a teacher, trains a student on the text alone, distils the same student, and writes a table and a plot:
+a teacher, trains a student on the text alone, distils the same student, and writes a table, a plot and a report:
 
     python examples/distill_language_model.py
 
@@ -34,7 +34,13 @@ from transformers import (
     set_seed,
 )
 
-from hf_distill import DistillationTrainer, DistillationTrainingArguments, EncoderLMConfig, EncoderLMForCausalLM
+from hf_distill import (
+    DistillationTrainer,
+    DistillationTrainingArguments,
+    EncoderLMConfig,
+    EncoderLMForCausalLM,
+    distillation_report,
+)
 
 
 @dataclass
@@ -176,8 +182,8 @@ class MainJob:
         learning_rate: float,
         seed: int = 0,
         teacher: PreTrainedModel | None = None,
-    ) -> list[dict[str, float]]:
-        """Train `model` with `teacher`, or on the text alone if there is none; returns what was measured meanwhile."""
+    ) -> DistillationTrainer:
+        """Train `model` with `teacher`, or on the text alone if there is none."""
         trainer = DistillationTrainer(
             model=model,
             teacher=teacher,
@@ -205,7 +211,7 @@ class MainJob:
         )
         trainer.train()
         trainer.save_model()
-        return [log for log in trainer.state.log_history if "eval_perplexity" in log]
+        return trainer
 
     def measure(self, name: str, model: PreTrainedModel, teacher: PreTrainedModel) -> dict[str, Any]:
         """What the model knows and what it costs."""
@@ -244,6 +250,11 @@ class MainJob:
                 model(input_ids=batch, use_cache=False)
                 fastest = min(fastest, time.perf_counter() - start)
         return batch.numel() / fastest
+
+
+def curve(trainer: DistillationTrainer) -> list[dict[str, float]]:
+    """What was measured during training."""
+    return [log for log in trainer.state.log_history if "eval_perplexity" in log]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -285,18 +296,22 @@ def main(job: JobArguments) -> None:
     teacher = work.teacher()
     print("\n2/3  student on the text alone")
     alone = work.student(job.seed)
-    curves = {"student alone": work.fit("student", alone, job.student_steps, job.student_learning_rate, job.seed)}
+    trainers = {"student alone": work.fit("student", alone, job.student_steps, job.student_learning_rate, job.seed)}
     print("\n3/3  the same student with the teacher")
     distilled = work.student(job.seed)
-    curves["student distilled"] = work.fit(
+    trainers["student distilled"] = work.fit(
         "distilled", distilled, job.student_steps, job.student_learning_rate, job.seed, teacher
     )
+    curves = {name: curve(trainer) for name, trainer in trainers.items()}
 
     named = {"teacher": teacher, "student": alone, "distilled": distilled}
     rows = [work.measure(name, model, teacher) for name, model in named.items()]
     (output_dir / "evidence.json").write_text(json.dumps({"models": rows, "curves": curves}, indent=2))
     (output_dir / "evidence.md").write_text(table(rows) + "\n")
     plot(curves, rows[0]["perplexity"], output_dir / "evidence.png")
+    distillation_report(trainers["student distilled"], alone, batch_sizes=(1, job.batch_size)).save(
+        output_dir / "report"
+    )
     print(f"\n{table(rows)}\n\n{time.perf_counter() - start:.0f} s; evidence and models are in {output_dir}/")
 
 

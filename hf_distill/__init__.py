@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         layer_maps,
         models,
         recipes,
+        report,
         schedules,
         students,
         teachers,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     )
     from hf_distill.objective import Objective
     from hf_distill.rehearsal import PreflightReport, preflight_report
+    from hf_distill.report import DistillationReport, distillation_report
     from hf_distill.schedules import Constant, Cosine, During, Linear
     from hf_distill.students import share_encoder, student_from_teacher, suggest_student
     from hf_distill.teachers import (
@@ -97,6 +99,7 @@ __all__ = [
     "Cosine",
     "DataCollatorForRowSeededMasking",
     "DecoupledTerm",
+    "DistillationReport",
     "DistillationTrainer",
     "DistillationTrainingArguments",
     "During",
@@ -133,6 +136,7 @@ __all__ = [
     "__version__",
     "cache_teacher",
     "check_invariances",
+    "distillation_report",
     "errors",
     "export_model",
     "functional",
@@ -143,6 +147,7 @@ __all__ = [
     "models",
     "preflight_report",
     "recipes",
+    "report",
     "schedules",
     "share_encoder",
     "student_from_teacher",
@@ -160,6 +165,7 @@ _HOMES = {
     "heads": ("Head", "head_of"),
     "invariances": ("InvarianceReport", "check_invariances"),
     "objective": ("Objective",),
+    "report": ("DistillationReport", "distillation_report"),
     "rehearsal": ("PreflightReport", "preflight_report"),
     "schedules": ("Constant", "Cosine", "During", "Linear"),
     "students": ("share_encoder", "student_from_teacher", "suggest_student"),

@@ -59,6 +59,9 @@ class Objective:
         Requirements(labels=True, teacher=True)
     """
 
+    recipe: str | None = None
+    """The name of the recipe that made it, if one of `recipes` did."""
+
     def __init__(
         self,
         terms: Mapping[str, "tuple[float | Schedule, Term | Objective]"],

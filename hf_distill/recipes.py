@@ -1,8 +1,9 @@
 """Published methods, each a short function that returns an objective and reads like its paper."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, ParamSpec
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.functional import (
@@ -35,6 +36,22 @@ from hf_distill.terms import (
 )
 
 
+Parameters = ParamSpec("Parameters")
+
+
+def _published(method: Callable[Parameters, Objective]) -> Callable[Parameters, Objective]:
+    """The recipe, whose objectives know its name, so that a model card can cite the paper."""
+
+    @wraps(method)
+    def named(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Objective:
+        objective = method(*args, **kwargs)
+        objective.recipe = method.__name__
+        return objective
+
+    return named
+
+
+@_published
 def hinton(temperature: float | Schedule = 2.0, alpha: float = 0.5) -> Objective:
     """Soft targets next to hard ones: L = α · L_labels + (1 − α) · T² · KL(teacher_T ‖ student_T).
 
@@ -48,6 +65,7 @@ def hinton(temperature: float | Schedule = 2.0, alpha: float = 0.5) -> Objective
     return Objective({"labels": (alpha, HardLabelTerm()), "soft": (1 - alpha, SoftTargetTerm(temperature))})
 
 
+@_published
 def dkd(temperature: float | Schedule = 4.0, alpha: float | Schedule = 1.0, beta: float | Schedule = 8.0) -> Objective:
     """Decoupled distillation: L = L_labels + α · TCKD + β · NCKD. A plain KL has α = 1 and β = 1 − p_teacher(label).
 
@@ -68,6 +86,7 @@ def dkd(temperature: float | Schedule = 4.0, alpha: float | Schedule = 1.0, beta
     )
 
 
+@_published
 def dist(alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0, temperature: float | Schedule = 1.0) -> Objective:
     """Relations of probabilities in place of their values: L = α · L_labels + β · L_inter + γ · L_intra.
 
@@ -90,6 +109,7 @@ def dist(alpha: float = 1.0, beta: float = 1.0, gamma: float = 1.0, temperature:
     )
 
 
+@_published
 def uld(temperature: float | Schedule = 1.0, weight: float | Schedule = 1.5) -> Objective:
     """Universal logit distillation, for a teacher with another tokenizer: L = L_labels + λ · T · Σ_i |p_(i) − q_(i)|.
 
@@ -104,6 +124,7 @@ def uld(temperature: float | Schedule = 1.0, weight: float | Schedule = 1.5) -> 
     return Objective({"labels": (1.0, HardLabelTerm()), "soft": (weight, UniversalLogitTerm(temperature))})
 
 
+@_published
 def hungarian_matching(
     temperature: float | Schedule = 1.0, labels: float = 1.0, classes: float = 1.0, boxes: float = 1.0
 ) -> Objective:
@@ -134,6 +155,7 @@ def hungarian_matching(
     )
 
 
+@_published
 def patient_kd(
     temperature: float | Schedule = 5.0, alpha: float = 0.5, beta: float = 0.1, layer_map: LayerMap = "skip"
 ) -> Objective:
@@ -161,6 +183,7 @@ def patient_kd(
     )
 
 
+@_published
 def distilbert(temperature: float | Schedule = 2.0) -> Objective:
     """Soft and hard targets, and the direction of last hidden states: L = 5 · L_ce + 2 · L_mlm + L_cos.
 
@@ -180,6 +203,7 @@ def distilbert(temperature: float | Schedule = 2.0) -> Objective:
     )
 
 
+@_published
 def tinybert(stage: Literal["layers", "prediction"], layer_map: LayerMap = "uniform") -> Objective:
     """The layers first, then the predictions: L = L_embd + L_hidn + L_attn, in a second training L = L_pred.
 
@@ -207,6 +231,7 @@ def tinybert(stage: Literal["layers", "prediction"], layer_map: LayerMap = "unif
     )
 
 
+@_published
 def minilm() -> Objective:
     """The attention and the relations of values in the last layers: L = L_attention + L_values.
 
@@ -217,6 +242,7 @@ def minilm() -> Objective:
     return Objective({name: (1.0, RelationTerm(relations=(name,))) for name in ("attention", "values")})
 
 
+@_published
 def minilmv2(num_relation_heads: int = 48, teacher_layer: int = -1) -> Objective:
     """The relations of queries, of keys and of values in one layer: L = ⅓ (L_queries + L_keys + L_values).
 
@@ -233,6 +259,7 @@ def minilmv2(num_relation_heads: int = 48, teacher_layer: int = -1) -> Objective
     return Objective({"relations": (1.0, term)})
 
 
+@_published
 def rkd(
     labels: float = 1.0,
     distance: float = 25.0,
@@ -259,6 +286,7 @@ def rkd(
     )
 
 
+@_published
 def distil_whisper(temperature: float | Schedule = 2.0) -> Objective:
     """Soft and hard targets of a decoder: L = 0.8 · L_labels + L_soft. The labels are the teacher's transcripts.
 
@@ -274,6 +302,7 @@ def distil_whisper(temperature: float | Schedule = 2.0) -> Objective:
     return Objective({"labels": (0.8, HardLabelTerm()), "soft": (1.0, SoftTargetTerm(temperature))})
 
 
+@_published
 def vid(labels: float = 1.0, weight: float | Schedule = 1.0, layer_map: LayerMap = "uniform") -> Objective:
     """What the teacher's layers say that the student's do not: L = labels · L_labels + weight · Σ −log q(t | s).
 
@@ -289,6 +318,7 @@ def vid(labels: float = 1.0, weight: float | Schedule = 1.0, layer_map: LayerMap
     return Objective({"labels": (labels, HardLabelTerm()), "information": (weight, VariationalTerm(layer_map))})
 
 
+@_published
 def crd(
     labels: float = 1.0,
     soft: float = 0.0,
@@ -318,6 +348,7 @@ def crd(
     )
 
 
+@_published
 def nst(labels: float = 1.0, weight: float | Schedule = 50.0) -> Objective:
     """What the units of the last layer look at: L = labels · L_labels + weight · MMD².
 
@@ -332,6 +363,7 @@ def nst(labels: float = 1.0, weight: float | Schedule = 50.0) -> Objective:
     return Objective({"labels": (labels, HardLabelTerm()), "selectivity": (weight, SelectivityTerm())})
 
 
+@_published
 def mobilebert_like(layer_map: Sequence[tuple[int, int]], transfer: float = 0.5, alpha: float = 0.5) -> Objective:
     """Progressive knowledge transfer: one layer after the other, from the lowest up, and then the predictions.
 

@@ -117,14 +117,7 @@ def preflight_report(trainer: Any) -> PreflightReport:
         MissingInputError, ConfigurationError: if the batch lacks what the objective reads, or a row is longer than
             the table of positions of student or teacher.
     """
-    reason = obstacle(trainer)
-    rows = [] if reason else sampled_rows(trainer.train_dataset, trainer._train_batch_size)
-    if not rows:
-        reason = reason or "the training data is missing, or is a stream that cannot be copied"
-        report = PreflightReport({}, None, None, None, (f"The rehearsal is skipped: {reason}.",))
-    else:
-        with trainer.reading_features(), leaving_no_trace(trainer.model), trainer.compute_loss_context_manager():
-            report = _rehearsed(trainer, rows)
+    report = rehearsed(trainer)
     for warning in report.warnings:
         logger.warning(warning)
     if report.terms and trainer.is_world_process_zero():
@@ -132,7 +125,18 @@ def preflight_report(trainer: Any) -> PreflightReport:
     return report
 
 
-def _rehearsed(trainer: Any, rows: list[Any]) -> PreflightReport:
+def rehearsed(trainer: Any) -> PreflightReport:
+    """What [`preflight_report`] prints, in silence."""
+    reason = obstacle(trainer)
+    rows = [] if reason else sampled_rows(trainer.train_dataset, trainer._train_batch_size)
+    if not rows:
+        reason = reason or "the training data is missing, or is a stream that cannot be copied"
+        return PreflightReport({}, None, None, None, (f"The rehearsal is skipped: {reason}.",))
+    with trainer.reading_features(), leaving_no_trace(trainer.model), trainer.compute_loss_context_manager():
+        return _report_on(trainer, rows)
+
+
+def _report_on(trainer: Any, rows: list[Any]) -> PreflightReport:
     batch = collated(trainer, rows)
     trainer._resolve_head(batch)
     preflight.check_batch(batch, trainer.head, trainer.distillation_objective)

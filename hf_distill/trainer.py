@@ -23,6 +23,7 @@ from hf_distill.finite_losses import FiniteLosses
 from hf_distill.heads import CausalLMHead, Head, head_of
 from hf_distill.objective import Objective
 from hf_distill.position_tables import max_positions
+from hf_distill.publishing import Publishing
 from hf_distill.raw_columns import raw_columns
 from hf_distill.recipes import hinton
 from hf_distill.teacher_inputs import DataCollatorWithTeacherInputs, TeacherInputs, TeacherPositions
@@ -46,7 +47,7 @@ NUM_COLUMN_ROWS = 8
 """Rows that are looked at to find the raw columns of the teacher."""
 
 
-class DistillationTrainer(FiniteLosses):
+class DistillationTrainer(FiniteLosses, Publishing):
     """`transformers.Trainer` whose student imitates a teacher.
 
         L = Σ over terms of weight · (sum of the term) / (number of its units)

@@ -117,8 +117,8 @@ class OnlineTeacher(Teacher):
         model.to(dtype)
         self._autocast = nullcontext
 
-    def signals(self, batch: Batch) -> Signals:
-        """What the teacher says about a batch.
+    def inputs(self, batch: Batch) -> dict[str, Any]:
+        """What the teacher's model is called with.
 
         Raises:
             MissingInputError: if the batch lacks the teacher's main input.
@@ -131,13 +131,22 @@ class OnlineTeacher(Teacher):
                 f"only {sorted(batch)}. Add that column to the data set (columns that only the teacher takes are "
                 "kept), or choose a teacher that reads the student's inputs."
             )
+        return inputs | self.head.derived_inputs(self.model, batch) | self._constants
+
+    def signals(self, batch: Batch) -> Signals:
+        """What the teacher says about a batch.
+
+        Raises:
+            MissingInputError: if the batch lacks the teacher's main input.
+        """
+        batch = as_read_by_teacher(batch, self._input_names)
+        inputs = self.inputs(batch)
         if any(module.training for module in self._modules):  # a callback may have put a part of it in train mode
             self.model.eval()
         # An inference tensor cannot be kept for the backward pass of a term; its copy can, which features are too
         # large for.
         infers = self._infers and reader_of(self.model) is None
         with torch.no_grad(), torch.inference_mode(infers), self._autocast():
-            inputs |= self.head.derived_inputs(self.model, batch) | self._constants
             if self.is_spread and self.model.device.type != "meta":  # where Accelerate moves them
                 inputs = send_to_device(inputs, self.model.device)
             outputs, features = outputs_and_features(self.model, self.model, inputs)

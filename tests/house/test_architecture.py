@@ -17,6 +17,8 @@ ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "student
 ALL_BUT_MODELS |= {"position_tables", "raw_columns", "teacher_inputs", "data_augmentation", "feature_reading"}
 ALL_BUT_MODELS |= {"preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances", "balance"}
 
+TRAINER_HALVES = {"evaluation", "feature_training", "term_logging", "finite_losses", "publishing"}
+
 # room: what it may import, which is always of an earlier row
 ROOMS = {
     "version": set(),
@@ -46,7 +48,8 @@ ROOMS = {
     "rehearsal": SIGNALS | {"terms", "objective", "position_tables", "preflight", "trial_batches", "teacher_scores"},
     "balance": SIGNALS | {"terms", "objective", "trial_batches", "feature_reading", "rehearsal"},
     "invariances": SIGNALS | {"trial_batches"},
-    "report": NOUNS | {"heads"},
+    "report": SIGNALS
+    | {"functional", "terms", "objective", "position_tables", "preflight", "rehearsal", "trial_batches"},
     "tally": {"types", "errors"},
     "export": {"types", "errors"},
     "training_args": ALL_BUT_MODELS,
@@ -58,8 +61,9 @@ ROOMS = {
     "feature_training": SIGNALS | {"feature_reading", "objective", "evaluation"},
     "term_logging": {"checkpoints", "feature_training"},
     "finite_losses": SIGNALS | {"trial_batches", "rehearsal", "term_logging"},
-    "trainer": ALL_BUT_MODELS
-    | {"training_args", "callbacks", "evaluation", "feature_training", "term_logging", "finite_losses"},
+    "model_card": SIGNALS | {"version", "objective", "recipes", "report"},
+    "publishing": {"term_logging", "report", "model_card"},
+    "trainer": ALL_BUT_MODELS | TRAINER_HALVES | {"training_args", "callbacks"},
     "data_sources": {"errors"},
     "processing": {"errors", "heads", "data_collator"},
     "jobs": ALL_BUT_MODELS | {"training_args", "trainer", "processing", "checkpoints", "preemption"},

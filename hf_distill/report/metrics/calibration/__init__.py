@@ -1,0 +1,1 @@
+"""A metric in a folder of its own, as `evaluate` wants it."""

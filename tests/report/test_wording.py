@@ -1,0 +1,51 @@
+"""What a report says in words."""
+
+import dataclasses
+
+import pytest
+
+from hf_distill.report import wording
+from hf_distill.report.results import Comparison, Estimate, MetricResult
+from tests.report.tiny_reports import tiny_report
+
+
+def with_metric(name, higher, student, gain, p_value):
+    models = {"teacher": Estimate(0.8), "baseline": Estimate(student - gain), "student": Estimate(student)}
+    metric = MetricResult(higher, models, Estimate(student / 0.8), Comparison(Estimate(gain), p_value))
+    return dataclasses.replace(tiny_report(), metrics={name: metric})
+
+
+@pytest.mark.parametrize(
+    ("higher", "gain", "p_value", "words"),
+    [
+        (True, 0.05, 0.01, "Distilling helped: +5.0 points (p = 0.01) accuracy"),
+        (True, -0.05, 0.01, "Distilling hurt: -5.0 points"),
+        (True, 0.05, 0.3, "Whether distilling helped cannot be told from chance"),
+        (False, -0.05, 0.01, "Distilling helped: -5.0 points"),
+    ],
+)
+def test_the_verdict(higher, gain, p_value, words):
+    verdict = wording.verdict(with_metric("accuracy", higher, 0.76, gain, p_value))
+    assert words in verdict
+    assert "76.0 % accuracy where its teacher has 80.0 %, which is 95.0 % of it" in verdict
+    assert "times smaller and" in verdict and "times faster in batches of 2" in verdict
+
+
+def test_a_report_without_metrics():
+    assert "no metric" in wording.verdict(dataclasses.replace(tiny_report(), metrics={}))
+
+
+def test_numbers():
+    assert wording.number(0.1234, "accuracy") == "12.3 %"
+    assert wording.number(float("nan")) == wording.number(None) == "–"
+    assert wording.interval(Estimate(12.3456, 11, 13)) == "12.3 (11 to 13)"
+    assert wording.interval(Estimate(0.5, 0.4, 0.6), "agreement") == "50.0 % (40.0 to 60.0 %)"
+    assert (wording.size(66_900_000), wording.count(66_955_010)) == ("66.9 MB", "67 M")
+    assert wording.points(-0.031) == "-3.1"
+
+
+def test_tables_have_a_cell_for_each_column():
+    report = tiny_report()
+    tables = (wording.metric_table, wording.likeness_table, wording.cost_table, wording.timing_table)
+    for head, rows in [table(report) for table in (*tables, wording.term_table, wording.class_table)]:
+        assert rows and all(len(row) == len(head) for row in rows)
