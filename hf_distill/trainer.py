@@ -20,13 +20,13 @@ from hf_distill.balance import balancing_scales
 from hf_distill.errors import ConfigurationError, MissingTeacherError
 from hf_distill.feature_reading import outputs_and_features
 from hf_distill.heads import CausalLMHead, Head, head_of
+from hf_distill.length_grouping import LengthGrouping
 from hf_distill.objective import Objective
 from hf_distill.position_tables import max_positions
 from hf_distill.raw_columns import raw_columns
 from hf_distill.recipes import hinton
 from hf_distill.teacher_inputs import DataCollatorWithTeacherInputs, TeacherInputs, TeacherPositions
 from hf_distill.teachers import EnsembleTeacher, Teacher, as_teacher, online_teachers
-from hf_distill.term_logging import TermLogging
 from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.trial_batches import sampled_rows
 from hf_distill.types import TEACHER_POSITIONS, TEACHER_PREFIX, Batch, Positions, Requirements, Signals, Unit
@@ -38,7 +38,7 @@ NUM_COLUMN_ROWS = 8
 """Rows that are looked at to find the raw columns of the teacher."""
 
 
-class DistillationTrainer(TermLogging):
+class DistillationTrainer(LengthGrouping):
     """`transformers.Trainer` whose student imitates a teacher.
 
         L = Σ over terms of weight · (sum of the term) / (number of its units)

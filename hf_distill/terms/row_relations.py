@@ -52,6 +52,8 @@ class RowRelationTerm(HiddenStateTerm):
     distance: Callable[..., Tensor] = rkd_distance
     pooled: Literal["first", "last", "mean"] | None = "mean"
 
+    compares_rows = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.pooled is None:

@@ -52,7 +52,9 @@ ROOMS = {
     "evaluation": SIGNALS | {"terms", "objective", "tally", "training_args"},
     "feature_training": SIGNALS | {"feature_reading", "objective", "evaluation"},
     "term_logging": {"feature_training"},
-    "trainer": ALL_BUT_MODELS | {"training_args", "callbacks", "evaluation", "feature_training", "term_logging"},
+    "length_grouping": {"term_logging"},
+    "trainer": ALL_BUT_MODELS
+    | {"training_args", "callbacks", "evaluation", "feature_training", "term_logging", "length_grouping"},
     "cli": ALL_BUT_MODELS | {"training_args", "callbacks", "trainer", "models"},
 }
 TRAINERLESS = {"functional", "models"}
