@@ -204,11 +204,10 @@ class _ChunkedLoss(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         student = work.student_logits
         sums = torch.zeros(2, dtype=work.dtype, device=weight.device)
+        needs = (work.has_gradient and is_needed for is_needed in ctx.needs_input_grad)
         gradients = [
-            None
-            if tensor is None or not (is_needed and work.has_gradient)
-            else torch.zeros_like(tensor, dtype=work.dtype)
-            for tensor, is_needed in zip((hidden_states, weight, bias), ctx.needs_input_grad, strict=False)
+            torch.zeros_like(tensor, dtype=work.dtype) if is_needed and tensor is not None else None
+            for tensor, is_needed in zip((hidden_states, weight, bias), needs, strict=False)
         ]
         of_hidden, of_weight, of_bias = gradients
         with without_autocast(weight):

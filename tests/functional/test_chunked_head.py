@@ -9,8 +9,14 @@ import torch
 from torch.nn.functional import cross_entropy, linear
 
 from hf_distill.errors import ConfigurationError
-from hf_distill.functional import forward_kl, jensen_shannon, reverse_kl
-from hf_distill.functional.chunked_head import LinearLogits, TopKTargets, chunked_distillation_loss
+from hf_distill.functional import (
+    LinearLogits,
+    TopKTargets,
+    chunked_distillation_loss,
+    forward_kl,
+    jensen_shannon,
+    reverse_kl,
+)
 from tests.functional.divergence_cases import loop_distribution, loop_forward_kl, loop_kl, loop_reverse_kl
 
 
