@@ -16,6 +16,7 @@ WHAT_TO_LEARN = {"functional", "schedules", "layer_maps", "terms", "objective"}
 ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "students", "report", "tally"}
 ALL_BUT_MODELS |= {"position_tables", "raw_columns", "teacher_inputs", "data_augmentation", "feature_reading"}
 ALL_BUT_MODELS |= {"preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances", "balance"}
+ALL_BUT_MODELS |= {"head_positions"}
 
 # room: what it may import, which is always of an earlier row
 ROOMS = {
@@ -45,6 +46,7 @@ ROOMS = {
     "rehearsal": SIGNALS | {"terms", "objective", "position_tables", "preflight", "trial_batches", "teacher_scores"},
     "balance": SIGNALS | {"terms", "objective", "trial_batches", "feature_reading", "rehearsal"},
     "invariances": SIGNALS | {"trial_batches"},
+    "head_positions": SIGNALS | {"terms", "trial_batches"},
     "report": NOUNS | {"heads"},
     "tally": {"types", "errors"},
     "training_args": ALL_BUT_MODELS,
