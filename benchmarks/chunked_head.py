@@ -8,17 +8,15 @@ it held before, gradients included.
 """
 
 import argparse
-import ctypes
 import re
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import in_turn, ratio, save
+from measuring import in_turn, ratio, save, seconds_and_mebibytes
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -34,8 +32,8 @@ WHOLE_LOGITS = 7
 
 def bare_products(student: LinearLogits, teacher: LinearLogits, labels: Tensor) -> None:
     with torch.no_grad():
-        student_logits, teacher_logits = (each.hidden_states @ each.weight.t() for each in (student, teacher))
-        return student_logits @ student.weight, student_logits.t() @ student.hidden_states
+        logits, _ = (each.hidden_states @ each.weight.t() for each in (student, teacher))
+        return logits @ student.weight, logits.t() @ student.hidden_states
 
 
 def dense(student: LinearLogits, teacher: LinearLogits, labels: Tensor) -> None:
@@ -52,11 +50,6 @@ def chunked(student: LinearLogits, teacher: LinearLogits, labels: Tensor, **opti
     ).total.backward()
 
 
-def status(field: str) -> float:
-    """What Linux says of this process, in MiB."""
-    return int(re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
-
-
 class Measured:
     """A contender on inputs of its own; its peak memory is that of its last call."""
 
@@ -71,12 +64,8 @@ class Measured:
     def __call__(self) -> float:
         for tensor in self.student[:2]:
             tensor.grad = None
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here on
-        before, start = status("VmRSS"), time.perf_counter()
-        self.contender(self.student, self.teacher, self.labels)
-        seconds = time.perf_counter() - start
-        self.mebibytes = status("VmHWM") - before
+        call = partial(self.contender, self.student, self.teacher, self.labels)
+        seconds, self.mebibytes = seconds_and_mebibytes(call)
         return seconds
 
 
