@@ -4,8 +4,10 @@ Tasks:
     demo        train a small student with the arguments of examples/distill_language_model.py
     test        lint, types, the built wheel, then every test; with pytest's arguments, pytest alone
                 (tests marked `slow` run too with `--all`, or where CI=true)
-    check       lint and types only
+    check       lint, types, and what bandit finds unsafe
+    audit       known vulnerabilities of the versions in constraints.txt (asks a data base over the network)
     format      rewrite the sources in the house's format
+    docs        draw the pictures and build the docs site into site/, with warnings as errors
     wheel       build dist/*.tar.gz and dist/*.whl, and test the wheel away from the checkout
     benchmarks  run every script in benchmarks/, with the arguments; benchmarks/heads/run.py where HF_DISTILL_DATA
                 names a folder of real data sets
@@ -81,6 +83,15 @@ def check():
     run(python, "-m", "ruff", "check", ".")
     run(python, "-m", "ruff", "format", "--check", ".")
     run(python, "-m", "mypy")
+    run(python, "-m", "bandit", "--quiet", "--configfile", "pyproject.toml", "--recursive", "hf_distill")
+
+
+def audit():
+    with tempfile.TemporaryDirectory() as folder:
+        python = interpreter(Path(folder))
+        run(environment(), "-m", "venv", folder)
+        run(python, "-m", "pip", "install", "--quiet", "pip-audit")
+        run(python, "-m", "pip_audit", "--requirement", "constraints.txt", "--no-deps", "--disable-pip")
 
 
 def format():
@@ -124,6 +135,13 @@ def wheel():
         run_pytest(room_python, *tests, cwd=clean_room, HF_DISTILL_SOURCE=str(ROOT / "hf_distill"))
 
 
+def docs():
+    python = environment()
+    run(python, "docs/figures.py")
+    run(python, "-m", "zensical", "build", "--clean", "--strict")
+    print(f"Open it with: {python} -m http.server --directory site")
+
+
 def benchmarks(*arguments):
     python = environment()
     folder = ROOT / "benchmarks"
@@ -134,13 +152,14 @@ def benchmarks(*arguments):
 def clean():
     made = [
         VENV,
-        *(ROOT / name for name in ("build", "dist", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache")),
+        *(ROOT / name for name in ("build", "dist", "site", ".cache", ".hypothesis")),
+        *(ROOT / f".{name}_cache" for name in ("mypy", "pytest", "ruff")),
     ]
     for folder in [*made, *ROOT.glob("*.egg-info"), ROOT / "__pycache__", *ROOT.glob("[!.]*/**/__pycache__")]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-TASKS = {task.__name__: task for task in (demo, test, check, format, wheel, benchmarks, clean)}
+TASKS = {task.__name__: task for task in (demo, test, check, audit, format, docs, wheel, benchmarks, clean)}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in TASKS:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hf_distill import errors, functional, heads, layer_maps, recipes, schedules, students, teachers, terms, types
     from hf_distill.data_augmentation import MaskedWordAugmentation
     from hf_distill.data_collator import DataCollatorForRowSeededMasking
+    from hf_distill.export import Export, export_model
     from hf_distill.heads import Head, head_of
     from hf_distill.invariances import InvarianceReport, check_invariances
     from hf_distill.models.encoder_lm import (
@@ -28,22 +29,33 @@ if TYPE_CHECKING:
     )
     from hf_distill.objective import Objective
     from hf_distill.rehearsal import PreflightReport, preflight_report
-    from hf_distill.schedules import Constant, Cosine, Linear
+    from hf_distill.schedules import Constant, Cosine, During, Linear
     from hf_distill.students import share_encoder, student_from_teacher
-    from hf_distill.teachers import AdapterOffTeacher, EnsembleTeacher, OnlineTeacher, RoutedTeacher, Teacher
+    from hf_distill.teachers import (
+        AdapterOffTeacher,
+        EnsembleTeacher,
+        OnlineTeacher,
+        ProcessingTeacher,
+        RoutedTeacher,
+        Teacher,
+    )
     from hf_distill.terms import (
         AttentionMapTerm,
         AttentionScoreTerm,
         BoxTerm,
+        ContrastiveTerm,
         DecoupledTerm,
+        FlowTerm,
         HardLabelTerm,
         HiddenStateTerm,
         IntraClassTerm,
         RelationTerm,
         RowRelationTerm,
+        SelectivityTerm,
         SoftTargetTerm,
         Term,
         UniversalLogitTerm,
+        VariationalTerm,
     )
     from hf_distill.trainer import DistillationTrainer
     from hf_distill.training_args import DistillationTrainingArguments
@@ -54,11 +66,13 @@ __all__ = [
     "AttentionScoreTerm",
     "BoxTerm",
     "Constant",
+    "ContrastiveTerm",
     "Cosine",
     "DataCollatorForRowSeededMasking",
     "DecoupledTerm",
     "DistillationTrainer",
     "DistillationTrainingArguments",
+    "During",
     "EncoderLMConfig",
     "EncoderLMForCausalLM",
     "EncoderLMForMaskedLM",
@@ -67,6 +81,8 @@ __all__ = [
     "EncoderLMForTokenClassification",
     "EncoderLMModel",
     "EnsembleTeacher",
+    "Export",
+    "FlowTerm",
     "HardLabelTerm",
     "Head",
     "HiddenStateTerm",
@@ -77,16 +93,20 @@ __all__ = [
     "Objective",
     "OnlineTeacher",
     "PreflightReport",
+    "ProcessingTeacher",
     "RelationTerm",
     "RoutedTeacher",
     "RowRelationTerm",
+    "SelectivityTerm",
     "SoftTargetTerm",
     "Teacher",
     "Term",
     "UniversalLogitTerm",
+    "VariationalTerm",
     "__version__",
     "check_invariances",
     "errors",
+    "export_model",
     "functional",
     "head_of",
     "heads",
@@ -106,13 +126,14 @@ __all__ = [
 _HOMES = {
     "data_augmentation": ("MaskedWordAugmentation",),
     "data_collator": ("DataCollatorForRowSeededMasking",),
+    "export": ("Export", "export_model"),
     "heads": ("Head", "head_of"),
     "invariances": ("InvarianceReport", "check_invariances"),
     "objective": ("Objective",),
     "rehearsal": ("PreflightReport", "preflight_report"),
-    "schedules": ("Constant", "Cosine", "Linear"),
+    "schedules": ("Constant", "Cosine", "During", "Linear"),
     "students": ("share_encoder", "student_from_teacher"),
-    "teachers": ("AdapterOffTeacher", "EnsembleTeacher", "OnlineTeacher", "RoutedTeacher", "Teacher"),
+    "teachers": tuple(name for name in __all__ if name.endswith("Teacher")),
     "terms": tuple(name for name in __all__ if name.endswith("Term")),
     "trainer": ("DistillationTrainer",),
     "training_args": ("DistillationTrainingArguments",),

@@ -25,7 +25,7 @@ class VocabularyMismatchError(DistillationError, ValueError):
 
 
 class LengthMismatchError(DistillationError, ValueError):
-    """Student and teacher give another number of frames for a sound, or vectors of another width."""
+    """Student and teacher give another number of frames or pixels, or vectors of another width."""
 
 
 class MissingInputError(DistillationError, ValueError):
@@ -40,5 +40,17 @@ class UnsupportedModelError(DistillationError, TypeError):
     """A model that we do not know how to compare with another, or to make a student of."""
 
 
+class ExportMismatchError(DistillationError, ArithmeticError):
+    """An exported program answers otherwise than its model."""
+
+
 class UntrainedTeacherError(DistillationError, ValueError):
     """A teacher some of whose weights were never trained."""
+
+
+class CheckpointError(DistillationError, OSError):
+    """A checkpoint that is damaged, or that cannot be written."""
+
+
+class NonFiniteError(DistillationError, FloatingPointError):
+    """A loss that is infinite or no number."""

@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from transformers.trainer_pt_utils import LengthGroupedSampler, get_length_grouped_indices
 
-from hf_distill.term_logging import TermLogging
+from hf_distill.finite_losses import FiniteLosses
 
 
 ARROW_ROWS = 10_000
@@ -53,7 +53,7 @@ class ShuffledLengthGroups(LengthGroupedSampler):
         return iter([index for group in order for index in groups[group].tolist()])
 
 
-class LengthGrouping(TermLogging):
+class LengthGrouping(FiniteLosses):
     """The half of [`DistillationTrainer`] that says in which order rows are trained on."""
 
     _length_groups: ShuffledLengthGroups | None = None

@@ -106,7 +106,8 @@ class Objective:
         """The objective for these two models, by which the terms that compare layers know them.
 
         Args:
-            student, teacher: from [`anatomy_of`].
+            student: from `feature_reading.anatomy_of`.
+            teacher: likewise.
 
         Raises:
             ConfigurationError, UnsupportedModelError: if a term does not fit them.

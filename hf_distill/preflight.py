@@ -12,6 +12,7 @@ from transformers.utils import logging
 from hf_distill.errors import (
     ConfigurationError,
     EmptyDatasetError,
+    LengthMismatchError,
     MissingInputError,
     MissingTeacherError,
     UnsupportedModelError,
@@ -25,6 +26,7 @@ from hf_distill.heads import (
     MaskedLMHead,
     ObjectDetectionHead,
     RegressionHead,
+    SemanticSegmentationHead,
     SingleLabelHead,
 )
 from hf_distill.heads.alignment import (
@@ -360,7 +362,10 @@ def tokenizers(
         return student, *([own] * max(1, len(teachers)))
     if not teachers or (student is None and not head.is_language_model):
         return student, *([None] * max(1, len(teachers)))
-    return student, *(_tokenizer_at(teacher.model.name_or_path, teacher.may_download) for teacher in teachers)
+    return student, *(
+        None if teacher.reads_apart else _tokenizer_at(teacher.model.name_or_path, teacher.may_download)
+        for teacher in teachers
+    )
 
 
 def _tokenizer_at(name_or_path: str | None, may_download: bool) -> PreTrainedTokenizerBase | None:
@@ -444,6 +449,7 @@ def check_batch(batch: Batch, head: Head, objective: Objective) -> None:
         MissingInputError: if the objective reads labels and the batch has none.
         ConfigurationError: if a model for one class of several gets labels that are no class indices, or layers are
             compared and the teacher reads other tokens.
+        LengthMismatchError: if pixels are compared, and the teacher is given images of another size.
     """
     own = [name for name in batch if name.startswith(TEACHER_PREFIX)]
     if objective.compares_layers and own:
@@ -464,6 +470,14 @@ def check_batch(batch: Batch, head: Head, objective: Objective) -> None:
         raise MissingInputError(
             f"the objective reads labels ({', '.join(objective.terms)}), and the batch lacks {missing}: it has only "
             f"{sorted(batch)}. Add the label column to the data set, or learn from the teacher alone with `alpha=0`."
+        )
+    images, others = (batch.get(f"{prefix}pixel_values") for prefix in ("", TEACHER_PREFIX))
+    is_unlabelled = isinstance(head, SemanticSegmentationHead) and batch.get("labels") is None
+    if is_unlabelled and images is not None and others is not None and images.shape[-2:] != others.shape[-2:]:
+        raise LengthMismatchError(
+            f"the student's images have {tuple(images.shape[-2:])} pixels and the teacher's "
+            f"{tuple(others.shape[-2:])}, so that no pixel of one is a pixel of the other. Give both processors one "
+            "`size`, or keep `labels` in the batch: the scores of both are brought to their resolution."
         )
     terms = [weighted.term for weighted in objective.terms.values()]
     if isinstance(head, ObjectDetectionHead) and not any(isinstance(t, (HardLabelTerm, BoxTerm)) for t in terms):

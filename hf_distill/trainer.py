@@ -66,9 +66,7 @@ class DistillationTrainer(LengthGrouping):
     where label smoothing or `compute_loss_func` replace their loss), and `eval_agreement` if `args.report_agreement`.
 
     Raises:
-        ConfigurationError, MissingTeacherError, MissingInputError, ClassMismatchError, VocabularyMismatchError,
-        UnsupportedModelError, UntrainedTeacherError, EmptyDatasetError: before the first step, for what would
-            otherwise go silently wrong.
+        DistillationError: one of its kinds, before the first step, for what would otherwise go silently wrong.
     """
 
     loss_is_scaled_for_ga = True

@@ -21,6 +21,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from transformers import set_seed  # noqa: E402
 
+from tests.browser import CHROMIUM, chromium  # noqa: E402
 from tests.house.network_guard import forbidden_network  # noqa: E402
 
 
@@ -45,6 +46,8 @@ def missing_parts():
         reasons["gpu"] = "torch finds no CUDA device"
     if not (torch.distributed.is_available() and torch.distributed.is_gloo_available()):
         reasons["distributed"] = "this torch has no gloo backend"
+    if CHROMIUM is None:
+        reasons["browser"] = "no chromium, chromium-browser or google-chrome is installed"
     return reasons
 
 
@@ -67,6 +70,13 @@ def no_network():
     with forbidden_network() as attempts:
         yield
     assert not attempts, f"the test reached for the network: {attempts}"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, for the tests that are marked `browser`."""
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

@@ -345,10 +345,11 @@ def transcript_alignment(
             raise VocabularyMismatchError(
                 f"the student {what}, and without both tokenizers nothing says which token is which. {remedy}."
             )
-        logger.warning_once(
-            f"The student {what}. Both tokenizers are not at hand, so a row is taken to be the same token in both. "
-            f"{remedy}, to have them compared."
-        )
+        if student_tokens is not teacher_tokens:  # one is at hand
+            logger.warning_once(
+                f"The student {what}. Only one tokenizer is at hand, so a row is taken to be the same token in both. "
+                f"{remedy}, to have them compared."
+            )
         return TranscriptAlignment()
     ours, theirs = (
         _rows_of_tokens(config, tokens) for config, tokens in ((student, student_tokens), (teacher, teacher_tokens))

@@ -19,7 +19,7 @@ class CTCHead(Head):
     be blank throughout.
 
     Args:
-        frame_count: from the lengths of inputs to those of outputs; [`heads.frames.frame_count`] takes it out of a
+        frame_count: from the lengths of inputs to those of outputs; `heads.frames.frame_count` takes it out of a
             model.
         reduction: `ctc_loss_reduction` of the configuration: "sum" over the rows, or "mean" over the rows of the loss
             divided by the number of labels.

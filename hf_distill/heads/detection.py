@@ -25,7 +25,7 @@ class ObjectDetectionHead(Head):
 
     What a detector says about an image is one set, in no order of its own. So an image is one position, and a term
     sums over the set. Which box of the student is compared with which one of the teacher is found by
-    [`heads.query_matching`].
+    `heads.query_matching`.
 
     The own loss, with those of the intermediate layers, is already divided by the number of objects in its micro-batch
     (over all processes). What it would be for another split cannot be told from it, so a micro-batch counts as one

@@ -113,7 +113,8 @@ class SimilarityHead(EmbeddingHead):
 
     Args:
         scale: 1 / scale is the temperature of the cosines, by which the term's own temperature is multiplied.
-        pooling, frame_count: as in `EmbeddingHead`.
+        pooling: as in `EmbeddingHead`.
+        frame_count: as in `EmbeddingHead`.
 
     Raises:
         ConfigurationError: as `EmbeddingHead`, or if `scale` is not above 0.

@@ -12,8 +12,8 @@ def share_encoder(student: PreTrainedModel, teacher: PreTrainedModel) -> PreTrai
     whole encoder. In training it then runs once for both. The student is saved with it, and loads alone.
 
     Args:
-        student, teacher: encoder–decoders. The student's is changed in place; both configurations must describe the
-            same encoder.
+        student: an encoder–decoder, which is changed in place.
+        teacher: another, whose configuration must describe the same encoder.
 
     Returns:
         The student.

@@ -5,6 +5,7 @@ from hf_distill.teachers.base import Teacher
 from hf_distill.teachers.composite import CompositeTeacher, online_teachers, single_teachers
 from hf_distill.teachers.ensemble import EnsembleTeacher
 from hf_distill.teachers.online import OnlineTeacher, as_teacher
+from hf_distill.teachers.processing import ProcessingTeacher
 from hf_distill.teachers.routed import RoutedTeacher
 
 
@@ -13,6 +14,7 @@ __all__ = [
     "CompositeTeacher",
     "EnsembleTeacher",
     "OnlineTeacher",
+    "ProcessingTeacher",
     "RoutedTeacher",
     "Teacher",
     "as_teacher",

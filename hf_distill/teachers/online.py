@@ -35,6 +35,8 @@ class OnlineTeacher(Teacher):
 
     may_download = False
     """Whether its tokenizer is looked for beyond this machine."""
+    reads_apart = False
+    """Whether it reads rows by a tokenizer or processor of its own, so that its tokens need not be the student's."""
     _autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def __init__(self, model: PreTrainedModel, head: Head) -> None:
@@ -128,6 +130,8 @@ class OnlineTeacher(Teacher):
         infers = self._infers and reader_of(self.model) is None
         with torch.no_grad(), torch.inference_mode(infers), self._autocast():
             inputs |= self.head.derived_inputs(self.model, batch) | self._constants
+            if self._is_spread and self.model.device.type != "meta":  # where Accelerate moves them
+                inputs = send_to_device(inputs, self.model.device)
             outputs, features = outputs_and_features(self.model, self.model, inputs)
             if self._is_spread:
                 outputs, features = send_to_device((outputs, features), self.device)

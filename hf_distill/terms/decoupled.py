@@ -23,7 +23,7 @@ class DecoupledTerm(SoftTargetTerm):
 
     Args:
         temperature: T > 0, a number or a schedule over training.
-        divergence: `target_class_kl` or `non_target_class_kl` of [`hf_distill.functional`].
+        divergence: `target_class_kl` or `non_target_class_kl` of `hf_distill.functional`.
 
     Raises:
         ConfigurationError: if the temperature is, or ever becomes, 0 or less.

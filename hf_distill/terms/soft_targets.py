@@ -23,7 +23,7 @@ class SoftTargetTerm(Term):
     Args:
         temperature: T > 0, a number or a schedule over training. Above 1 it shows the teacher's opinion of the
             classes that it does not choose.
-        divergence: a function of [`hf_distill.functional`] with the signature of `forward_kl`; options of its own are
+        divergence: a function of `hf_distill.functional` with the signature of `forward_kl`; options of its own are
             bound with `functools.partial`, as in `partial(jensen_shannon, beta=0.1)`. A head whose scores are no
             logits (regression) is compared by squared error, whatever is given here.
 

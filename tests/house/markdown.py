@@ -9,6 +9,8 @@ from pathlib import Path
 FENCE = re.compile(r"^ {0,3}(?P<fence>`{3,}|~{3,})(?P<info>.*)$")
 HEADING = re.compile(r"^ {0,3}#{1,6}\s+(?P<title>.+?)\s*#*$")
 EXPLICIT_ANCHOR = re.compile(r"<a\s[^>]*?(?:id|name)=[\"'](?P<anchor>[^\"']+)")
+OWN_FILE = "https://github.com/hf-distill/hf_distill/blob/main/"
+"""Where the site's pages find what is not part of the site."""
 LINK = re.compile(
     r"\]\(\s*<?(?P<inline>[^)\s>]+)"  # [text](target "title") and ![text](target)
     r"|^ {0,3}\[[^\]]+\]:\s*<?(?P<reference>[^\s>]+)"  # [label]: target
@@ -81,6 +83,7 @@ def broken_links(page: Path, root: Path) -> list[str]:
     """Links to files or headings that are not there; addresses of other sites are not looked at."""
     faults = []
     for line, target in links(page):
+        target = re.sub(rf"^{re.escape(OWN_FILE)}", "/", target)
         if re.match(r"[a-z][a-z0-9+.-]*:", target, re.IGNORECASE):
             continue
         name, _, anchor = target.partition("#")

@@ -13,7 +13,7 @@ PACKAGE = Path(hf_distill.__file__).parent
 NOUNS = {"version", "errors", "types"}
 SIGNALS = NOUNS | {"heads", "cache", "teachers"}
 WHAT_TO_LEARN = {"functional", "schedules", "layer_maps", "terms", "objective"}
-ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "students", "report", "tally"}
+ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "students", "report", "tally", "export"}
 ALL_BUT_MODELS |= {"position_tables", "raw_columns", "teacher_inputs", "data_augmentation", "feature_reading"}
 ALL_BUT_MODELS |= {"preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances", "balance"}
 ALL_BUT_MODELS |= {"head_positions"}
@@ -34,12 +34,12 @@ ROOMS = {
     "data_collator": {"types", "errors", "heads"},
     "recipes": NOUNS | WHAT_TO_LEARN,
     "cache": {"types", "errors", "version"},
-    "teachers": {"types", "errors", "heads", "cache", "feature_reading"},
-    "students": NOUNS | {"layer_maps"},
-    "models": set(),
     "position_tables": set(),
     "raw_columns": {"types", "errors"},
     "teacher_inputs": {"types", "errors", "heads", "raw_columns"},
+    "teachers": NOUNS | {"heads", "cache", "feature_reading", "position_tables", "raw_columns", "teacher_inputs"},
+    "students": NOUNS | {"layer_maps"},
+    "models": set(),
     "preflight": SIGNALS | {"terms", "objective", "raw_columns"},
     "trial_batches": {"types", "errors"},
     "teacher_scores": {"types", "errors", "heads"},
@@ -49,12 +49,17 @@ ROOMS = {
     "head_positions": SIGNALS | {"terms", "trial_batches"},
     "report": NOUNS | {"heads"},
     "tally": {"types", "errors"},
+    "export": {"types", "errors"},
     "training_args": ALL_BUT_MODELS,
     "callbacks": ALL_BUT_MODELS | {"training_args"},
-    "evaluation": SIGNALS | {"terms", "objective", "tally", "training_args"},
+    "checkpoints": {"types", "errors"},
+    "preemption": set(),
+    "checkpoint_keeping": {"types", "errors", "checkpoints", "preemption", "training_args"},
+    "evaluation": SIGNALS | {"terms", "objective", "tally", "training_args", "checkpoint_keeping"},
     "feature_training": SIGNALS | {"feature_reading", "objective", "evaluation"},
-    "term_logging": {"feature_training"},
-    "length_grouping": {"term_logging"},
+    "term_logging": {"checkpoints", "feature_training"},
+    "finite_losses": SIGNALS | {"trial_batches", "rehearsal", "term_logging"},
+    "length_grouping": {"finite_losses"},
     "trainer": ALL_BUT_MODELS
     | {"training_args", "callbacks", "evaluation", "feature_training", "term_logging", "length_grouping"},
     "cli": ALL_BUT_MODELS | {"training_args", "callbacks", "trainer", "models"},
