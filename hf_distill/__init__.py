@@ -33,11 +33,14 @@ if TYPE_CHECKING:
     from hf_distill.students import share_encoder, student_from_teacher
     from hf_distill.teachers import (
         AdapterOffTeacher,
+        CachedTeacher,
         EnsembleTeacher,
         OnlineTeacher,
         ProcessingTeacher,
         RoutedTeacher,
         Teacher,
+        cache_teacher,
+        load_teacher,
     )
     from hf_distill.terms import (
         AttentionMapTerm,
@@ -65,6 +68,7 @@ __all__ = [
     "AttentionMapTerm",
     "AttentionScoreTerm",
     "BoxTerm",
+    "CachedTeacher",
     "Constant",
     "ContrastiveTerm",
     "Cosine",
@@ -104,6 +108,7 @@ __all__ = [
     "UniversalLogitTerm",
     "VariationalTerm",
     "__version__",
+    "cache_teacher",
     "check_invariances",
     "errors",
     "export_model",
@@ -111,6 +116,7 @@ __all__ = [
     "head_of",
     "heads",
     "layer_maps",
+    "load_teacher",
     "models",
     "preflight_report",
     "recipes",
@@ -133,7 +139,7 @@ _HOMES = {
     "rehearsal": ("PreflightReport", "preflight_report"),
     "schedules": ("Constant", "Cosine", "During", "Linear"),
     "students": ("share_encoder", "student_from_teacher"),
-    "teachers": tuple(name for name in __all__ if name.endswith("Teacher")),
+    "teachers": (*(name for name in __all__ if name.endswith("Teacher")), "cache_teacher", "load_teacher"),
     "terms": tuple(name for name in __all__ if name.endswith("Term")),
     "trainer": ("DistillationTrainer",),
     "training_args": ("DistillationTrainingArguments",),

@@ -48,6 +48,14 @@ class UntrainedTeacherError(DistillationError, ValueError):
     """A teacher some of whose weights were never trained."""
 
 
+class CacheMismatchError(DistillationError, ValueError):
+    """A cache of a teacher's answers that were given by another teacher, or to other inputs."""
+
+
+class DamagedCacheError(DistillationError, OSError):
+    """Files of a cache that are not as they were written."""
+
+
 class CheckpointError(DistillationError, OSError):
     """A checkpoint that is damaged, or that cannot be written."""
 

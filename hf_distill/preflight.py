@@ -44,7 +44,7 @@ from hf_distill.heads.alignment import (
 from hf_distill.heads.query_matching import QueryMatching, detection_alignment
 from hf_distill.objective import Objective
 from hf_distill.raw_columns import TEXT
-from hf_distill.teachers import CompositeTeacher, OnlineTeacher, Teacher, online_teachers
+from hf_distill.teachers import CachedTeacher, CompositeTeacher, OnlineTeacher, Teacher, known_teachers
 from hf_distill.terms import BoxTerm, HardLabelTerm
 from hf_distill.types import TEACHER_PREFIX, Batch
 
@@ -174,22 +174,29 @@ def align(
     know: where vocabularies differ, the tokens that every one of them has.
 
     Args:
-        tokenizers: the student's, and one for each teacher that is a model.
+        tokenizers: the student's, and one for each teacher whose configuration is known.
         reads_apart: as in `alignment`.
 
     Raises:
         ClassMismatchError, VocabularyMismatchError, ImportError: as `alignment`.
     """
-    online = online_teachers(teacher)
+    known = known_teachers(teacher)
     found = [
-        alignment(student, each.model, head, tokenizers[0], tokenizer, reads_apart)
-        for each, tokenizer in zip(online, tokenizers[1:], strict=False)  # teachers that are no models have none
+        alignment(
+            student,
+            each.model if isinstance(each, OnlineTeacher) else each,
+            head,
+            tokenizers[0],
+            tokenizer,
+            reads_apart,
+        )
+        for each, tokenizer in zip(known, tokenizers[1:], strict=False)  # teachers that are not known have none
     ]
     if not isinstance(teacher, CompositeTeacher):
         return found[0] if found else unnamed_alignment(head)
     if vocabularies := [each for each in found if isinstance(each, VocabularyAlignment)]:
         found = [min(vocabularies, key=lambda each: each.num_tokens)] * len(found)
-    for each, own in zip(online, found, strict=True):
+    for each, own in zip(known, found, strict=True):
         each.alignment = MemberAlignment(own, [other for other in found if other is not own])
     return JointAlignment(found)
 
@@ -210,7 +217,7 @@ def check_composite(head: Head, teacher: Teacher | None) -> None:
 
 def alignment(
     student: nn.Module,
-    teacher: PreTrainedModel,
+    teacher: PreTrainedModel | CachedTeacher,
     head: Head,
     student_tokenizer: PreTrainedTokenizerBase | None = None,
     teacher_tokenizer: PreTrainedTokenizerBase | None = None,
@@ -219,6 +226,7 @@ def alignment(
     """What makes the class scores of student and teacher comparable.
 
     Args:
+        teacher: the model, or what it said; the configuration is looked at.
         reads_apart: whether the teacher reads by its own tokenizer, which may then have other tokens.
 
     Raises:
@@ -344,13 +352,16 @@ def check_terms(alignment: Alignment, objective: Objective, report_agreement: bo
 
 
 def tokenizers(
-    processing_class: Any, teachers: Sequence[OnlineTeacher], head: Head, teacher_processing_class: Any = None
+    processing_class: Any,
+    teachers: Sequence[OnlineTeacher | CachedTeacher],
+    head: Head,
+    teacher_processing_class: Any = None,
 ) -> tuple[PreTrainedTokenizerBase | None, ...]:
     """The student's tokenizer, and those in the folders or repositories that teachers came from.
 
     Args:
         processing_class: what the Trainer was given; a tokenizer, a processor that has one, or neither.
-        teachers: those that are models.
+        teachers: those that are models, or answers of models.
         head: the student's. Without its tokenizer, the teachers' are only looked for where tokens are the classes.
         teacher_processing_class: what the teachers read by, if not by the student's. Its tokenizer only matters where
             tokens are the classes.
@@ -363,7 +374,7 @@ def tokenizers(
     if not teachers or (student is None and not head.is_language_model):
         return student, *([None] * max(1, len(teachers)))
     return student, *(
-        None if teacher.reads_apart else _tokenizer_at(teacher.model.name_or_path, teacher.may_download)
+        None if teacher.reads_apart else _tokenizer_at(teacher.name_or_path, teacher.may_download)
         for teacher in teachers
     )
 

@@ -33,7 +33,7 @@ def every_family() -> Objective:
         "target": DecoupledTerm(),
         "sorted": UniversalLogitTerm(),
         "hidden": HiddenStateTerm(),
-        "pooled": HiddenStateTerm(pooled=True),
+        "pooled": HiddenStateTerm(pooled="mean"),
         "relations": RelationTerm(num_relation_heads=4),
         "scores": AttentionScoreTerm(layer_map=[(1, 2)]),
         "maps": AttentionMapTerm(layer_map=[(2, 4)]),

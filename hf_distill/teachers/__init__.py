@@ -2,7 +2,9 @@
 
 from hf_distill.teachers.adapter_off import AdapterOffTeacher
 from hf_distill.teachers.base import Teacher
-from hf_distill.teachers.composite import CompositeTeacher, online_teachers, single_teachers
+from hf_distill.teachers.cached import CachedTeacher, load_teacher
+from hf_distill.teachers.caching import cache_teacher
+from hf_distill.teachers.composite import CompositeTeacher, known_teachers, online_teachers, single_teachers
 from hf_distill.teachers.ensemble import EnsembleTeacher
 from hf_distill.teachers.online import OnlineTeacher, as_teacher
 from hf_distill.teachers.processing import ProcessingTeacher
@@ -11,6 +13,7 @@ from hf_distill.teachers.routed import RoutedTeacher
 
 __all__ = [
     "AdapterOffTeacher",
+    "CachedTeacher",
     "CompositeTeacher",
     "EnsembleTeacher",
     "OnlineTeacher",
@@ -18,6 +21,9 @@ __all__ = [
     "RoutedTeacher",
     "Teacher",
     "as_teacher",
+    "cache_teacher",
+    "known_teachers",
+    "load_teacher",
     "online_teachers",
     "single_teachers",
 ]

@@ -37,7 +37,8 @@ ROOMS = {
     "position_tables": set(),
     "raw_columns": {"types", "errors"},
     "teacher_inputs": {"types", "errors", "heads", "raw_columns"},
-    "teachers": NOUNS | {"heads", "cache", "feature_reading", "position_tables", "raw_columns", "teacher_inputs"},
+    "teachers": NOUNS
+    | {"heads", "cache", "feature_reading", "functional", "position_tables", "raw_columns", "teacher_inputs"},
     "students": NOUNS | {"layer_maps"},
     "models": set(),
     "preflight": SIGNALS | {"terms", "objective", "raw_columns"},
