@@ -1,9 +1,12 @@
 """What every benchmark needs: rounds in turn, and a record of where and when."""
 
+import ctypes
 import json
 import os
 import platform
+import re
 import statistics
+import time
 from collections.abc import Callable
 from datetime import date
 from importlib.metadata import version
@@ -33,6 +36,20 @@ def ratio(figures: dict[str, list[float]], numerator: str, denominator: str) -> 
 def difference(figures: dict[str, list[float]], minuend: str, subtrahend: str) -> float:
     """The median over rounds of one contender's figure minus another's in the same round."""
     return statistics.median(a - b for a, b in zip(figures[minuend], figures[subtrahend], strict=True))
+
+
+def seconds_and_mebibytes(call: Callable[[], Any]) -> tuple[float, float]:
+    """How long a call takes, and the most memory that the process holds in it above what it held before (Linux)."""
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here on
+    before, start = _status("VmRSS"), time.perf_counter()
+    call()
+    return time.perf_counter() - start, _status("VmHWM") - before
+
+
+def _status(field: str) -> float:
+    """What Linux says of this process, in MiB."""
+    return int(re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 
 def circumstances() -> dict[str, Any]:

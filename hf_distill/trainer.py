@@ -1,6 +1,7 @@
 """`Trainer`, with a teacher."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -19,8 +20,9 @@ from hf_distill import preflight, rehearsal
 from hf_distill.balance import balancing_scales
 from hf_distill.errors import ConfigurationError, MissingTeacherError, UnsupportedModelError
 from hf_distill.feature_reading import outputs_and_features
-from hf_distill.finite_losses import FiniteLosses
+from hf_distill.head_positions import HeadRows, head_rows, hooked_models
 from hf_distill.heads import CausalLMHead, Head, head_of
+from hf_distill.length_grouping import LengthGrouping
 from hf_distill.objective import Objective
 from hf_distill.position_tables import max_positions
 from hf_distill.publishing import Publishing
@@ -47,7 +49,7 @@ NUM_COLUMN_ROWS = 8
 """Rows that are looked at to find the raw columns of the teacher."""
 
 
-class DistillationTrainer(FiniteLosses, Publishing):
+class DistillationTrainer(LengthGrouping, Publishing):
     """`transformers.Trainer` whose student imitates a teacher.
 
         L = Σ over terms of weight · (sum of the term) / (number of its units)
@@ -123,6 +125,7 @@ class DistillationTrainer(FiniteLosses, Publishing):
         objective = self._given_objective or hinton(self.args.temperature, self.args.alpha)
         self._signature_columns = None
         self._batch_checked = False
+        self._heads_take_rows: bool | None = None
         terms = [weighted.term for weighted in objective.terms.values()]
         self._unit_of_term = torch.tensor([list(Unit).index(term.unit) for term in terms], device=self.args.device)
         self._log_window = torch.zeros(len(terms), device=self.args.device)
@@ -176,7 +179,10 @@ class DistillationTrainer(FiniteLosses, Publishing):
             num_items_in_batch: a count per [`Unit`], from `_get_num_items_in_batch`; the micro-batch's own by default.
         """
         requires = self._requirements(inputs)
-        student, teacher, where, outputs = self._compare(model, inputs, requires, num_items_in_batch)
+        needs_whole = return_outputs or self._evaluation is not None
+        rows = None if needs_whole else head_rows(self, inputs, requires)
+        with nullcontext() if rows is None else rows.at_heads_of(*hooked_models(self)):
+            student, teacher, where, outputs = self._compare(model, inputs, requires, num_items_in_batch, rows)
         progress = self._progress()
         losses = self.distillation_objective(student, teacher, where, progress)
         if self._evaluation is not None:
@@ -218,9 +224,14 @@ class DistillationTrainer(FiniteLosses, Publishing):
         self._align()
 
     def _compare(
-        self, model: nn.Module, batch: Batch, requires: Requirements, num_items_in_batch: Tensor | int | None = None
+        self,
+        model: nn.Module,
+        batch: Batch,
+        requires: Requirements,
+        num_items_in_batch: Tensor | int | None = None,
+        rows: HeadRows | None = None,
     ) -> tuple[Signals, Signals | None, Positions, Any]:
-        """Ask teacher and student."""
+        """Ask teacher and student, at these rows only where heads see no others."""
         teacher = self.teacher.signals(batch) if self.teacher is not None and requires.teacher else None
         where = self._positions(batch)
         inputs = self._student_inputs(batch)
@@ -228,7 +239,7 @@ class DistillationTrainer(FiniteLosses, Publishing):
         inputs |= self.head.derived_inputs(self.model, batch)
         if self._shares_encoder and teacher is not None and teacher.encoder_states is not None:
             inputs["encoder_outputs"] = BaseModelOutput(last_hidden_state=teacher.encoder_states.clone())
-        labels = self.head.labels(batch)
+        labels = self.head.labels(batch) if rows is None else rows.of_labels(self.head.labels(batch), where)
         replaces_loss = self.compute_loss_func is not None or (self.label_smoother is not None and "labels" in labels)
         targets = labels.pop("labels", None) if replaces_loss else None
         inputs |= labels if requires.labels else {}
@@ -237,6 +248,9 @@ class DistillationTrainer(FiniteLosses, Publishing):
         if requires.labels and replaces_loss:
             total = self._replaced_label_loss(outputs, targets, where, num_items_in_batch)
             student = replace(student, label_loss=total)
+        if rows is not None:
+            student, where = rows.of_signals(student, True), rows.of_positions(where)
+            teacher = teacher and rows.of_signals(teacher, len(hooked_models(self)) > 1)
         if teacher is not None:
             student, teacher = self._alignment(student, teacher)
         return student, teacher, where, outputs

@@ -1,4 +1,5 @@
-"""The arguments of a distillation: everything that `TrainingArguments` has, and four more."""
+"""The arguments of a distillation: everything that `TrainingArguments` has, one of them with another default, and four
+more."""
 
 import math
 from dataclasses import dataclass, field
@@ -45,6 +46,17 @@ class DistillationTrainingArguments(TrainingArguments):
         metadata={
             "help": "Whether to rehearse one step before the first one: print how much each term pulls, whether the "
             "teacher is better than chance, and the memory needed. It changes nothing in the training."
+        },
+    )
+
+    train_sampling_strategy: str = field(
+        default="auto",
+        metadata={
+            "help": "Sampler for training. 'auto' puts rows of text of about one length into a batch, where their "
+            "tokens are in the data set already. Elsewhere, and where rows of a batch are compared with each other, "
+            "it is 'random'. The others are those of Transformers: 'random', 'sequential', 'group_by_length' and "
+            "'batch_rebalance'.",
+            "choices": ["auto", "random", "sequential", "group_by_length", "batch_rebalance"],
         },
     )
 

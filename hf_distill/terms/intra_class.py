@@ -49,6 +49,7 @@ class IntraClassTerm(SoftTargetTerm):
     temperature: float | Schedule = 1.0
     divergence: Callable[..., Tensor] = intra_class_pearson_distance
 
+    compares_rows = True
     reads_every_class = True
 
     def __call__(self, student: Signals, teacher: Signals | None, where: Positions, progress: float) -> TermLoss:

@@ -56,6 +56,8 @@ class RowRelationTerm(FeatureTerm):
     first_layer = 0
     unit = Unit.ROW
 
+    compares_rows = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.pooled not in get_args(Pooling):

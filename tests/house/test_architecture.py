@@ -16,8 +16,9 @@ WHAT_TO_LEARN = {"functional", "schedules", "layer_maps", "terms", "objective"}
 ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "students", "report", "tally", "export"}
 ALL_BUT_MODELS |= {"position_tables", "raw_columns", "teacher_inputs", "data_augmentation", "feature_reading"}
 ALL_BUT_MODELS |= {"preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances", "balance"}
+ALL_BUT_MODELS |= {"head_positions"}
 
-TRAINER_HALVES = {"evaluation", "feature_training", "term_logging", "finite_losses", "publishing"}
+TRAINER_HALVES = {"evaluation", "feature_training", "term_logging", "finite_losses", "length_grouping", "publishing"}
 
 # room: what it may import, which is always of an earlier row
 ROOMS = {
@@ -48,6 +49,7 @@ ROOMS = {
     "rehearsal": SIGNALS | {"terms", "objective", "position_tables", "preflight", "trial_batches", "teacher_scores"},
     "balance": SIGNALS | {"terms", "objective", "trial_batches", "feature_reading", "rehearsal"},
     "invariances": SIGNALS | {"trial_batches"},
+    "head_positions": SIGNALS | {"terms", "trial_batches"},
     "report": SIGNALS
     | {"functional", "terms", "objective", "position_tables", "preflight", "rehearsal", "trial_batches"},
     "tally": {"types", "errors"},
@@ -61,6 +63,7 @@ ROOMS = {
     "feature_training": SIGNALS | {"feature_reading", "objective", "evaluation"},
     "term_logging": {"checkpoints", "feature_training"},
     "finite_losses": SIGNALS | {"trial_batches", "rehearsal", "term_logging"},
+    "length_grouping": {"finite_losses"},
     "model_card": SIGNALS | {"version", "objective", "recipes", "report"},
     "publishing": {"term_logging", "report", "model_card"},
     "trainer": ALL_BUT_MODELS | TRAINER_HALVES | {"training_args", "callbacks"},

@@ -1,0 +1,397 @@
+"""Soft and hard targets of a large vocabulary, without ever holding the logits of all positions.
+
+A head of V classes makes V scores of H numbers. For a vocabulary these are most of the memory of a step, and the
+gradient with respect to them is known in closed form. So positions are taken a chunk at a time: logits of student and
+teacher, value and gradient of that chunk, and the gradient of hidden states and head, which is all that is kept.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from hf_distill.errors import ConfigurationError
+from hf_distill.functional.divergences import forward_kl, reverse_kl
+from hf_distill.functional.precision import computation_dtype, without_autocast
+
+
+IGNORED_LABEL = -100
+
+
+class LinearLogits(NamedTuple):
+    """Logits that nobody has built yet: hidden states, and the linear head that makes them.
+
+        softcap · tanh(x / softcap),  x = scale · (hidden_states @ weightᵀ + bias)
+
+    Shapes: N positions, H hidden, V vocabulary.
+    """
+
+    hidden_states: Tensor
+    """`(N, H)`."""
+    weight: Tensor
+    """`(V, H)`; may be the embedding of the tokens too, whose gradients then add up."""
+    bias: Tensor | None = None
+    """`(V,)`."""
+    scale: float = 1.0
+    """What the model multiplies logits by: `logit_scale` in Cohere, 1 / `logits_scaling` in Granite."""
+    softcap: float | None = None
+    """`final_logit_softcapping` in Gemma. None leaves logits as they are."""
+
+
+class TopKTargets(NamedTuple):
+    """A teacher's distribution, of which the k likeliest classes are known, and how much is left for all others."""
+
+    indices: Tensor
+    """Int64 `(N, k)`, none of them twice in a row."""
+    log_probabilities: Tensor
+    """`(N, k)`, at the temperature that student and teacher are compared at."""
+    log_tail: Tensor
+    """`(N,)`, the logarithm of the mass of all other classes; minus infinity where it is 0."""
+
+
+class ChunkedLoss(NamedTuple):
+    """Sums over positions, each 0-d, float32 or float64."""
+
+    total: Tensor
+    """soft_weight · soft + hard_weight · hard, with the graph to the student."""
+    soft: Tensor
+    """T² times the divergence from the teacher, without graph."""
+    hard: Tensor
+    """The cross-entropy with the labels, without graph; 0 without labels."""
+
+
+def chunked_distillation_loss(
+    student_logits: LinearLogits,
+    teacher_logits: LinearLogits | TopKTargets | Tensor,
+    labels: Tensor | None = None,
+    *,
+    temperature: float = 1.0,
+    divergence: Callable[..., Tensor] = forward_kl,
+    soft_weight: float | Tensor = 1.0,
+    hard_weight: float | Tensor = 1.0,
+    chunk_size: int = 128,
+    compiled: bool = False,
+) -> ChunkedLoss:
+    """The divergence from a teacher and the cross-entropy with labels, summed over positions, a chunk at a time.
+
+        soft_weight · Σ_n T² · KL(softmax(t_n / T) ‖ softmax(s_n / T))  −  hard_weight · Σ_n log softmax(s_n)[label_n]
+
+    with s and t the logits of student and teacher. It is what `forward_kl` (or `reverse_kl`) and cross-entropy give
+    on whole logits. The gradient of the student's hidden states, weight and bias is computed on the way, so logits
+    are computed once, and only those of `chunk_size` positions are held. No gradient reaches the teacher.
+
+    Of top-k targets, what is not among the k is one class: KL over k + 1 classes, T² times it. With k = V and no tail
+    that is the dense value.
+
+    Matrix products are in the dtype of the student's hidden states, or in that of autocast where it is on; all else,
+    and the sums that the gradients are, in float32 (float64 if either side is). A logit of minus infinity counts as
+    the smallest number there is, so that a class which neither model has contributes nothing.
+
+    Shapes: N positions, all of which count (pick those that do first: `hidden_states[mask]`); V vocabulary.
+
+    Args:
+        student_logits: N positions.
+        teacher_logits: the same, with a width and head of its own; or `(N, V)`, any float dtype; or the k likeliest.
+        labels: int64 `(N,)`, −100 where there is none. None leaves the cross-entropy out.
+        temperature: T > 0.
+        divergence: `forward_kl` or `reverse_kl`; the latter not of top-k targets.
+        soft_weight, hard_weight: numbers, or 0-d tensors such as weight / count.
+        chunk_size: positions at a time. More take memory, fewer read the gradient of the weight more often.
+        compiled: whether what is no matrix product is compiled, which takes half a minute at the first call.
+
+    Raises:
+        ConfigurationError: if shapes or dtypes do not fit each other, the temperature is not a positive finite
+            number, the divergence is another one, or a chunk has no position.
+
+    Example:
+
+        >>> weight = torch.eye(2)
+        >>> student = LinearLogits(torch.tensor([[1.0986, 0.0]]), weight)  # probabilities ¾ and ¼
+        >>> loss = chunked_distillation_loss(student, torch.zeros(1, 2), torch.tensor([1]))
+        >>> loss.soft, loss.hard  # as `forward_kl`, and −log ¼
+        (tensor(0.1438), tensor(1.3863))
+    """
+    _check(student_logits, teacher_logits, labels, temperature, divergence, chunk_size)
+    hidden_states, weight, bias = student_logits[:3]
+    given = soft_weight, 0.0 if labels is None else hard_weight
+    weights = [each if isinstance(each, Tensor) else hidden_states.new_full((), each) for each in given]
+    if not isinstance(teacher_logits, (Tensor, TopKTargets)):
+        teacher_logits = _as_multiplied(teacher_logits)
+    work = _Work(
+        student_logits=_as_multiplied(student_logits),
+        teacher_logits=teacher_logits,
+        labels=labels,
+        temperature=temperature,
+        reverses=divergence is reverse_kl,
+        soft_weight=weights[0],
+        hard_weight=weights[1],
+        chunk_size=chunk_size,
+        kernel=_compiled_kernel() if compiled else _kernel,
+        has_gradient=torch.is_grad_enabled(),
+    )
+    return ChunkedLoss(*_ChunkedLoss.apply(hidden_states, weight, bias, work))  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is to be computed, free of graphs; both sides' logits in the dtype that they are multiplied in."""
+
+    student_logits: LinearLogits
+    teacher_logits: LinearLogits | TopKTargets | Tensor
+    labels: Tensor | None
+    temperature: float
+    reverses: bool
+    soft_weight: Tensor
+    hard_weight: Tensor
+    chunk_size: int
+    kernel: Callable[..., tuple[Tensor, Tensor]]
+    has_gradient: bool
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What all but the products is computed in."""
+        teacher = self.teacher_logits
+        given = teacher if isinstance(teacher, Tensor) else teacher[1]  # the weight, or the log-probabilities
+        return computation_dtype(self.student_logits.weight, given)
+
+    def of_chunk(self, chunk: slice) -> tuple[Tensor, Tensor]:
+        """The sums over a chunk of positions, `(2,)`, and the gradient by the student's logits there."""
+        student, teacher = self.student_logits, self.teacher_logits
+        scores: Tensor | TopKTargets
+        if isinstance(teacher, Tensor):
+            scores = _without_infinity(teacher[chunk].to(self.dtype) / self.temperature)
+        elif isinstance(teacher, TopKTargets):
+            scores = TopKTargets(*(each[chunk] for each in teacher))
+        else:
+            scores = self._softened(teacher, chunk)
+        softened = self._softened(student, chunk)
+        slope = None
+        if student.softcap is not None:
+            slope = 1 - (softened * (self.temperature / student.softcap)).square_()
+        values, gradient = self.kernel(
+            softened,
+            scores,
+            None if self.labels is None else self.labels[chunk],
+            self.temperature,
+            self.reverses,
+            self.soft_weight,
+            self.hard_weight,
+        )
+        return values, gradient if slope is None else gradient.mul_(slope)
+
+    def _softened(self, source: LinearLogits, chunk: slice) -> Tensor:
+        """Logits over T. T divides the hidden states, which are fewer, where no soft-cap comes between."""
+        factor = source.scale / (self.temperature if source.softcap is None else source.softcap)
+        logits = ((source.hidden_states[chunk] * factor) @ source.weight.t()).to(self.dtype)
+        if source.bias is not None:
+            logits.add_(source.bias.to(self.dtype), alpha=factor)
+        if source.softcap is not None:
+            logits.tanh_().mul_(source.softcap / self.temperature)
+        return logits if source.bias is None else _without_infinity(logits)
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    """Values and gradients in one pass; the backward pass only multiplies."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_states: Tensor, weight: Tensor, bias: Tensor | None, work: _Work
+    ) -> tuple[Tensor, ...]:
+        student = work.student_logits
+        sums = torch.zeros(2, dtype=work.dtype, device=weight.device)
+        needs = (work.has_gradient and is_needed for is_needed in ctx.needs_input_grad)
+        gradients = [
+            torch.zeros_like(tensor, dtype=work.dtype) if is_needed and tensor is not None else None
+            for tensor, is_needed in zip((hidden_states, weight, bias), needs, strict=False)
+        ]
+        of_hidden, of_weight, of_bias = gradients
+        with without_autocast(weight):
+            for start in range(0, len(hidden_states), work.chunk_size):
+                chunk = slice(start, start + work.chunk_size)
+                values, gradient = work.of_chunk(chunk)
+                sums += values
+                if of_bias is not None:
+                    of_bias += gradient.sum(0)
+                gradient = gradient.to(student.weight.dtype)
+                if of_hidden is not None:
+                    of_hidden[chunk] = gradient @ student.weight
+                if of_weight is not None:
+                    _add_product(of_weight, gradient.t(), student.hidden_states[chunk])
+        ctx.gradients, ctx.scale = gradients, student.scale
+        ctx.dtypes = [None if tensor is None else tensor.dtype for tensor in (hidden_states, weight, bias)]
+        soft, hard = sums[0].clone(), sums[1].clone()
+        ctx.mark_non_differentiable(soft, hard)
+        return (work.soft_weight * soft + work.hard_weight * hard).to(work.dtype), soft, hard
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_total: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        found = zip(ctx.gradients, ctx.dtypes, strict=True)
+        return *(None if each is None else (each * (of_total * ctx.scale)).to(dtype) for each, dtype in found), None
+
+
+def _kernel(
+    student: Tensor,
+    teacher: Tensor | TopKTargets,
+    labels: Tensor | None,
+    temperature: float,
+    reverses: bool,
+    soft_weight: Tensor,
+    hard_weight: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Both sums, `(2,)`, and the weighted gradient by the student's logits before they are softened, `(n, V)`.
+
+    Softened logits `(n, V)` are overwritten, of the student and of the teacher: a chunk should be in few places at
+    once, and be read from memory as seldom as can be.
+    """
+    student.sub_(student.amax(dim=-1, keepdim=True))
+    hard, hard_gradient = student.new_zeros(()), None
+    if labels is not None:
+        hard, hard_gradient = _hard_part(student, labels, temperature, hard_weight)
+    if isinstance(teacher, TopKTargets):
+        values, gradient = _top_k_part(student, teacher)
+    else:
+        teacher.sub_(teacher.amax(dim=-1, keepdim=True))
+        values, gradient = (_reverse_kl_part if reverses else _forward_kl_part)(student, teacher)
+    gradient.mul_((soft_weight * temperature).to(gradient.dtype))
+    if hard_gradient is not None:
+        gradient.add_(hard_gradient)
+    return torch.stack((temperature**2 * values.sum(), hard)), gradient
+
+
+@cache
+def _compiled_kernel() -> Callable[..., tuple[Tensor, Tensor]]:
+    return torch.compile(_kernel)
+
+
+def _hard_part(student: Tensor, labels: Tensor, temperature: float, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The cross-entropy, and its weighted gradient in memory of its own."""
+    counted = (labels != IGNORED_LABEL)[:, None]
+    target = labels.clamp(min=0)[:, None]
+    gradient = torch.mul(student, temperature).exp_()
+    mass = gradient.sum(dim=-1, keepdim=True)
+    values = mass.log() - temperature * student.gather(1, target)
+    share = (counted * weight).to(student.dtype)
+    gradient.mul_(share / mass).scatter_add_(1, target, -share)
+    return values.masked_fill(~counted, 0.0).sum(), gradient
+
+
+def _forward_kl_part(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(p ‖ q) of each position, and its gradient q − p."""
+    log_ratio = teacher - student
+    teacher_mass, student_mass = (each.exp_().sum(dim=-1, keepdim=True) for each in (teacher, student))
+    mean = log_ratio.mul_(teacher).sum(dim=-1, keepdim=True) / teacher_mass
+    return mean - teacher_mass.log() + student_mass.log(), student.div_(student_mass).sub_(teacher.div_(teacher_mass))
+
+
+def _reverse_kl_part(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(q ‖ p) of each position, and its gradient q · (log q − log p − KL)."""
+    log_ratio = student - teacher
+    teacher_mass, student_mass = (each.exp_().sum(dim=-1, keepdim=True) for each in (teacher, student))
+    mean = (student * log_ratio).sum(dim=-1, keepdim=True) / student_mass
+    return mean + teacher_mass.log() - student_mass.log(), student.div_(student_mass).mul_(log_ratio.sub_(mean))
+
+
+def _top_k_part(student: Tensor, teacher: TopKTargets) -> tuple[Tensor, Tensor]:
+    """KL over k + 1 classes, and its gradient: q − p of the k, and q · (1 − p / q of the tail) of each other class."""
+    indices, log_p, log_tail = teacher.indices, *(each.to(student.dtype) for each in teacher[1:])
+    log_tail = log_tail[:, None]
+    log_q = student.gather(1, indices)
+    gradient = student.exp_()
+    mass = gradient.sum(dim=-1, keepdim=True)
+    gradient.div_(mass)
+    log_q = log_q - mass.log()
+    tail = gradient.scatter_(1, indices, 0.0).sum(dim=-1, keepdim=True)
+    has_tail = torch.isfinite(log_tail)
+    log_ratio = torch.where(has_tail, log_tail - tail.log(), 0.0)
+    gradient.mul_(1 - torch.where(has_tail, log_ratio.exp(), 0.0)).scatter_(1, indices, log_q.exp() - log_p.exp())
+    known = (log_p.exp() * (log_p - log_q).masked_fill(torch.isneginf(log_p), 0.0)).sum(dim=-1, keepdim=True)
+    return known + log_tail.exp() * log_ratio, gradient
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add a product of matrices in `total`'s own, finer dtype."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
+
+
+def _without_infinity(logits: Tensor) -> Tensor:
+    """Logits whose differences are numbers, and far enough from the end that they are."""
+    return logits.clamp_(min=torch.finfo(logits.dtype).min / 4)
+
+
+def _as_multiplied(logits: LinearLogits) -> LinearLogits:
+    """Without graph, in the dtype of autocast where it is on, else in that of the weight."""
+    device = logits.weight.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else logits.weight.dtype
+    hidden_states, weight = (tensor.detach().to(dtype) for tensor in logits[:2])
+    bias = None if logits.bias is None else logits.bias.detach()
+    return logits._replace(hidden_states=hidden_states, weight=weight, bias=bias)
+
+
+def _check(
+    student: LinearLogits,
+    teacher: LinearLogits | TopKTargets | Tensor,
+    labels: Tensor | None,
+    temperature: float,
+    divergence: Callable[..., Tensor],
+    chunk_size: int,
+) -> None:
+    faults = _faults_of_shapes(student, teacher)
+    num_positions = len(student.hidden_states)
+    if labels is not None and (labels.dtype != torch.int64 or labels.shape != (num_positions,)):
+        faults.append(
+            f"labels are {labels.dtype} of shape {tuple(labels.shape)}. Pass int64 labels of shape "
+            f"({num_positions},), {IGNORED_LABEL} where a position has none."
+        )
+    allowed = [forward_kl] if isinstance(teacher, TopKTargets) else [forward_kl, reverse_kl]
+    if divergence not in allowed:
+        names = " or ".join(f"`{each.__name__}`" for each in allowed)
+        faults.append(f"divergence must be {names}, got {divergence!r}. Build the logits for another one.")
+    if not 0 < temperature < math.inf:
+        faults.append(f"temperature must be a finite number above 0, got {temperature!r}.")
+    if chunk_size < 1:
+        faults.append(f"chunk_size must be at least 1, got {chunk_size}.")
+    if faults:
+        raise ConfigurationError(" ".join(faults))
+
+
+def _faults_of_shapes(student: LinearLogits, teacher: LinearLogits | TopKTargets | Tensor) -> list[str]:
+    faults = []
+    for side, source in {"student": student, "teacher": teacher}.items():
+        if isinstance(source, LinearLogits):
+            shapes = [None if each is None else tuple(each.shape) for each in source[:3]]
+            width = source.weight.shape[-1:]
+            if (
+                [len(each.shape) for each in source[:2]] != [2, 2]
+                or source[0].shape[-1:] != width
+                or (source.bias is not None and source.bias.shape != source.weight.shape[:1])
+            ):
+                faults.append(
+                    f"the {side} has hidden_states of shape {shapes[0]}, a weight of shape {shapes[1]} and a bias of "
+                    f"shape {shapes[2]}. Pass (N, H), (V, H) and (V,)."
+                )
+    rows = student.hidden_states.shape[:1]
+    if isinstance(teacher, TopKTargets):
+        sizes = [tuple(each.shape) for each in teacher]
+        if teacher.indices.ndim != 2 or sizes != [sizes[0], sizes[0], tuple(rows)] or sizes[0][:1] != tuple(rows):
+            faults.append(
+                f"the top-k targets have indices of shape {sizes[0]}, log_probabilities {sizes[1]} and log_tail "
+                f"{sizes[2]}, and the student has {rows[0]} positions. Pass (N, k), (N, k) and (N,)."
+            )
+        return faults
+    ours = rows + student.weight.shape[:1]
+    theirs = teacher.shape if isinstance(teacher, Tensor) else teacher[0].shape[:1] + teacher[1].shape[:1]
+    if ours != theirs:
+        faults.append(
+            f"the student has logits of shape {tuple(ours)} and the teacher {tuple(theirs)}. Pass the same positions "
+            "and classes of both."
+        )
+    return faults
