@@ -28,7 +28,8 @@ def unsafe(source):
         elif isinstance(node, ast.Call):
             if (name := ast.unparse(node.func)) in CALLS:
                 yield name
-            yield from (word.arg for word in node.keywords if word.arg in ("trust_remote_code", "allow_pickle"))
+            given = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            yield from (name for name in ("trust_remote_code", "allow_pickle") if given.get(name, "False") != "False")
 
 
 def test_nothing_loads_a_pickle_or_runs_code():
