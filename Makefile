@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format wheel benchmarks clean
+.PHONY: help demo test check audit format wheel benchmarks clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 20
@@ -14,8 +14,11 @@ demo: ## install, then distil a small language model
 test: ## lint, types, the wheel, and the tests
 	$(PYTHON) tasks.py test $(ARGS)
 
-check: ## lint and types only
+check: ## lint, types, and what bandit finds unsafe
 	$(PYTHON) tasks.py check
+
+audit: ## known vulnerabilities of our dependencies (over the network)
+	$(PYTHON) tasks.py audit
 
 format: ## rewrite the sources in the house's format
 	$(PYTHON) tasks.py format

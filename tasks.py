@@ -4,7 +4,8 @@ Tasks:
     demo        train a small student with the arguments of examples/distill_language_model.py
     test        lint, types, the built wheel, then every test; with pytest's arguments, pytest alone
                 (tests marked `slow` run too with `--all`, or where CI=true)
-    check       lint and types only
+    check       lint, types, and what bandit finds unsafe
+    audit       known vulnerabilities of the versions in constraints.txt (asks a data base over the network)
     format      rewrite the sources in the house's format
     docs        draw the pictures and build the docs site into site/, with warnings as errors
     wheel       build dist/*.tar.gz and dist/*.whl, and test the wheel away from the checkout
@@ -82,6 +83,15 @@ def check():
     run(python, "-m", "ruff", "check", ".")
     run(python, "-m", "ruff", "format", "--check", ".")
     run(python, "-m", "mypy")
+    run(python, "-m", "bandit", "--quiet", "--configfile", "pyproject.toml", "--recursive", "hf_distill")
+
+
+def audit():
+    with tempfile.TemporaryDirectory() as folder:
+        python = interpreter(Path(folder))
+        run(environment(), "-m", "venv", folder)
+        run(python, "-m", "pip", "install", "--quiet", "pip-audit")
+        run(python, "-m", "pip_audit", "--requirement", "constraints.txt", "--no-deps", "--disable-pip")
 
 
 def format():
@@ -149,7 +159,7 @@ def clean():
         shutil.rmtree(folder, ignore_errors=True)
 
 
-TASKS = {task.__name__: task for task in (demo, test, check, format, docs, wheel, benchmarks, clean)}
+TASKS = {task.__name__: task for task in (demo, test, check, audit, format, docs, wheel, benchmarks, clean)}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in TASKS:

@@ -50,7 +50,7 @@ def circumstances() -> dict[str, Any]:
 
 def save(name: str, results: dict[str, Any], table: str) -> None:
     """Write `results/<name>.json` and `.md`, and print the table."""
-    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / name).parent.mkdir(parents=True, exist_ok=True)
     where = circumstances()
     (RESULTS / f"{name}.json").write_text(json.dumps({"circumstances": where, **results}, indent=2) + "\n")
     caption = ", ".join(f"{key} {value}" for key, value in where.items())

@@ -10,6 +10,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 from typing import Any
@@ -76,14 +77,15 @@ class PlainTrainer(Trainer):
 
 
 class Stopwatch(TrainerCallback):
-    """Times the steps after the first few."""
+    """Times the steps after the first few, by a clock."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.clock, self.start = clock, 0.0
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == WARMUP_STEPS:
-            self.start = time.perf_counter()
-        self.seconds_per_step = (time.perf_counter() - self.start) / max(1, state.global_step - WARMUP_STEPS)
-
-    start = 0.0
+            self.start = self.clock()
+        self.seconds_per_step = (self.clock() - self.start) / max(1, state.global_step - WARMUP_STEPS)
 
 
 def pair(size: str, head: str) -> tuple[PreTrainedModel, PreTrainedModel]:

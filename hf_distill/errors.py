@@ -25,7 +25,7 @@ class VocabularyMismatchError(DistillationError, ValueError):
 
 
 class LengthMismatchError(DistillationError, ValueError):
-    """Student and teacher give another number of frames for a sound, or vectors of another width."""
+    """Student and teacher give another number of frames or pixels, or vectors of another width."""
 
 
 class MissingInputError(DistillationError, ValueError):
@@ -46,3 +46,19 @@ class ExportMismatchError(DistillationError, ArithmeticError):
 
 class UntrainedTeacherError(DistillationError, ValueError):
     """A teacher some of whose weights were never trained."""
+
+
+class CacheMismatchError(DistillationError, ValueError):
+    """A cache of a teacher's answers that were given by another teacher, or to other inputs."""
+
+
+class DamagedCacheError(DistillationError, OSError):
+    """Files of a cache that are not as they were written."""
+
+
+class CheckpointError(DistillationError, OSError):
+    """A checkpoint that is damaged, or that cannot be written."""
+
+
+class NonFiniteError(DistillationError, FloatingPointError):
+    """A loss that is infinite or no number."""

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
+from hf_distill.checkpoint_keeping import CheckpointKeeping
 from hf_distill.heads import Head
 from hf_distill.objective import Objective
 from hf_distill.tally import Tally, first_rows, num_rows
@@ -17,7 +17,7 @@ from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.types import Batch, Positions, Requirements, Signals, TermLoss, Unit
 
 
-class ExactEvaluation(Trainer):
+class ExactEvaluation(CheckpointKeeping):
     """The half of [`DistillationTrainer`] that evaluates. While it does, `_evaluation` holds the sums."""
 
     args: DistillationTrainingArguments

@@ -4,6 +4,7 @@ Layers are counted as hidden states are: 0 is what the first block reads, n what
 """
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Literal, NamedTuple
 
 import torch
@@ -20,10 +21,11 @@ class LayerPair(NamedTuple):
     teacher: int
 
 
-LayerMap = Literal["uniform", "skip", "top", "last"] | Sequence[tuple[int, int]]
-"""`"uniform"`, `"skip"`, `"top"`, `"last"`, or pairs (student layer, teacher layer), where −1 is the last layer."""
+LayerMap = Literal["uniform", "skip", "top", "last", "learned"] | Sequence[tuple[int, int]]
+"""`"uniform"`, `"skip"`, `"top"`, `"last"`, `"learned"`, or pairs (student layer, teacher layer), where −1 is the last
+layer."""
 
-NAMES = ("uniform", "skip", "top", "last")
+NAMES = ("uniform", "skip", "top", "last", "learned")
 
 
 def check_layer_map(layer_map: LayerMap) -> None:
@@ -58,6 +60,7 @@ def layer_pairs(
     | `"skip"` | the same | every layer but the last one, as PKD-Skip |
     | `"top"` | m + N − M | every layer but the last one, as PKD-Last |
     | `"last"` | N | the last layer |
+    | `"learned"` | all N blocks, weighed: a pair for each, in the order of m | every layer, as ALP-KD |
     | pairs | as they say; −1 is the last layer, −2 the one before | those that are named |
 
     The embeddings, layer 0, are in no named map; pair them as (0, 0).
@@ -76,6 +79,8 @@ def layer_pairs(
         Sun, Cheng, Gan, Liu: Patient Knowledge Distillation for BERT Model Compression, 2019,
         https://arxiv.org/abs/1908.09355, section 3.2.
         Jiao et al.: TinyBERT, 2020, https://arxiv.org/abs/1909.10351, section 3.
+        Passban, Wu, Rezagholizadeh, Liu: ALP-KD: Attention-Based Layer Projection for Knowledge Distillation, 2021,
+        https://arxiv.org/abs/2012.14022.
 
     Example:
 
@@ -91,6 +96,8 @@ def layer_pairs(
         )
     if layer_map == "last":
         return (LayerPair(ours, theirs),)
+    if layer_map == "learned":
+        return tuple(LayerPair(*pair) for pair in product(range(1, ours + 1), range(1, theirs + 1)))
     if ours > theirs:
         raise ConfigurationError(
             f"the student has {ours} layers and the teacher {theirs}, so layer_map={layer_map!r} cannot give each a "

@@ -12,6 +12,7 @@ from transformers.utils import logging
 from hf_distill.errors import (
     ConfigurationError,
     EmptyDatasetError,
+    LengthMismatchError,
     MissingInputError,
     MissingTeacherError,
     UnsupportedModelError,
@@ -25,6 +26,7 @@ from hf_distill.heads import (
     MaskedLMHead,
     ObjectDetectionHead,
     RegressionHead,
+    SemanticSegmentationHead,
     SingleLabelHead,
 )
 from hf_distill.heads.alignment import (
@@ -42,7 +44,7 @@ from hf_distill.heads.alignment import (
 from hf_distill.heads.query_matching import QueryMatching, detection_alignment
 from hf_distill.objective import Objective
 from hf_distill.raw_columns import TEXT
-from hf_distill.teachers import CompositeTeacher, OnlineTeacher, Teacher, online_teachers
+from hf_distill.teachers import CachedTeacher, CompositeTeacher, OnlineTeacher, Teacher, known_teachers
 from hf_distill.terms import BoxTerm, HardLabelTerm
 from hf_distill.types import TEACHER_PREFIX, Batch
 
@@ -172,22 +174,29 @@ def align(
     know: where vocabularies differ, the tokens that every one of them has.
 
     Args:
-        tokenizers: the student's, and one for each teacher that is a model.
+        tokenizers: the student's, and one for each teacher whose configuration is known.
         reads_apart: as in `alignment`.
 
     Raises:
         ClassMismatchError, VocabularyMismatchError, ImportError: as `alignment`.
     """
-    online = online_teachers(teacher)
+    known = known_teachers(teacher)
     found = [
-        alignment(student, each.model, head, tokenizers[0], tokenizer, reads_apart)
-        for each, tokenizer in zip(online, tokenizers[1:], strict=False)  # teachers that are no models have none
+        alignment(
+            student,
+            each.model if isinstance(each, OnlineTeacher) else each,
+            head,
+            tokenizers[0],
+            tokenizer,
+            reads_apart,
+        )
+        for each, tokenizer in zip(known, tokenizers[1:], strict=False)  # teachers that are not known have none
     ]
     if not isinstance(teacher, CompositeTeacher):
         return found[0] if found else unnamed_alignment(head)
     if vocabularies := [each for each in found if isinstance(each, VocabularyAlignment)]:
         found = [min(vocabularies, key=lambda each: each.num_tokens)] * len(found)
-    for each, own in zip(online, found, strict=True):
+    for each, own in zip(known, found, strict=True):
         each.alignment = MemberAlignment(own, [other for other in found if other is not own])
     return JointAlignment(found)
 
@@ -208,7 +217,7 @@ def check_composite(head: Head, teacher: Teacher | None) -> None:
 
 def alignment(
     student: nn.Module,
-    teacher: PreTrainedModel,
+    teacher: PreTrainedModel | CachedTeacher,
     head: Head,
     student_tokenizer: PreTrainedTokenizerBase | None = None,
     teacher_tokenizer: PreTrainedTokenizerBase | None = None,
@@ -217,6 +226,7 @@ def alignment(
     """What makes the class scores of student and teacher comparable.
 
     Args:
+        teacher: the model, or what it said; the configuration is looked at.
         reads_apart: whether the teacher reads by its own tokenizer, which may then have other tokens.
 
     Raises:
@@ -342,13 +352,16 @@ def check_terms(alignment: Alignment, objective: Objective, report_agreement: bo
 
 
 def tokenizers(
-    processing_class: Any, teachers: Sequence[OnlineTeacher], head: Head, teacher_processing_class: Any = None
+    processing_class: Any,
+    teachers: Sequence[OnlineTeacher | CachedTeacher],
+    head: Head,
+    teacher_processing_class: Any = None,
 ) -> tuple[PreTrainedTokenizerBase | None, ...]:
     """The student's tokenizer, and those in the folders or repositories that teachers came from.
 
     Args:
         processing_class: what the Trainer was given; a tokenizer, a processor that has one, or neither.
-        teachers: those that are models.
+        teachers: those that are models, or answers of models.
         head: the student's. Without its tokenizer, the teachers' are only looked for where tokens are the classes.
         teacher_processing_class: what the teachers read by, if not by the student's. Its tokenizer only matters where
             tokens are the classes.
@@ -360,7 +373,10 @@ def tokenizers(
         return student, *([own] * max(1, len(teachers)))
     if not teachers or (student is None and not head.is_language_model):
         return student, *([None] * max(1, len(teachers)))
-    return student, *(_tokenizer_at(teacher.model.name_or_path, teacher.may_download) for teacher in teachers)
+    return student, *(
+        None if teacher.reads_apart else _tokenizer_at(teacher.name_or_path, teacher.may_download)
+        for teacher in teachers
+    )
 
 
 def _tokenizer_at(name_or_path: str | None, may_download: bool) -> PreTrainedTokenizerBase | None:
@@ -444,6 +460,7 @@ def check_batch(batch: Batch, head: Head, objective: Objective) -> None:
         MissingInputError: if the objective reads labels and the batch has none.
         ConfigurationError: if a model for one class of several gets labels that are no class indices, or layers are
             compared and the teacher reads other tokens.
+        LengthMismatchError: if pixels are compared, and the teacher is given images of another size.
     """
     own = [name for name in batch if name.startswith(TEACHER_PREFIX)]
     if objective.compares_layers and own:
@@ -464,6 +481,14 @@ def check_batch(batch: Batch, head: Head, objective: Objective) -> None:
         raise MissingInputError(
             f"the objective reads labels ({', '.join(objective.terms)}), and the batch lacks {missing}: it has only "
             f"{sorted(batch)}. Add the label column to the data set, or learn from the teacher alone with `alpha=0`."
+        )
+    images, others = (batch.get(f"{prefix}pixel_values") for prefix in ("", TEACHER_PREFIX))
+    is_unlabelled = isinstance(head, SemanticSegmentationHead) and batch.get("labels") is None
+    if is_unlabelled and images is not None and others is not None and images.shape[-2:] != others.shape[-2:]:
+        raise LengthMismatchError(
+            f"the student's images have {tuple(images.shape[-2:])} pixels and the teacher's "
+            f"{tuple(others.shape[-2:])}, so that no pixel of one is a pixel of the other. Give both processors one "
+            "`size`, or keep `labels` in the batch: the scores of both are brought to their resolution."
         )
     terms = [weighted.term for weighted in objective.terms.values()]
     if isinstance(head, ObjectDetectionHead) and not any(isinstance(t, (HardLabelTerm, BoxTerm)) for t in terms):

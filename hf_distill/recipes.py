@@ -1,5 +1,7 @@
 """Published methods, each a short function that returns an objective and reads like its paper."""
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 from hf_distill.errors import ConfigurationError
@@ -14,18 +16,22 @@ from hf_distill.functional import (
 )
 from hf_distill.layer_maps import LayerMap
 from hf_distill.objective import Objective
-from hf_distill.schedules import Schedule
+from hf_distill.schedules import During, Schedule
 from hf_distill.terms import (
     AttentionScoreTerm,
     BoxTerm,
+    ContrastiveTerm,
     DecoupledTerm,
     HardLabelTerm,
     HiddenStateTerm,
     IntraClassTerm,
     RelationTerm,
     RowRelationTerm,
+    SelectivityTerm,
     SoftTargetTerm,
+    Term,
     UniversalLogitTerm,
+    VariationalTerm,
 )
 
 
@@ -221,7 +227,7 @@ def minilmv2(num_relation_heads: int = 48, teacher_layer: int = -1) -> Objective
 
     References:
         Wang et al.: MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained
-        Transformers, 2021, https://arxiv.org/abs/2012.15828, equations 5 to 8.
+        Transformers, 2021, https://arxiv.org/abs/2012.15828, its multi-head self-attention relations.
     """
     term = RelationTerm([(-1, teacher_layer)], num_relation_heads=num_relation_heads)
     return Objective({"relations": (1.0, term)})
@@ -266,3 +272,94 @@ def distil_whisper(temperature: float | Schedule = 2.0) -> Objective:
         https://arxiv.org/abs/2311.00430, section 3; temperature and weights are those of the authors' code.
     """
     return Objective({"labels": (0.8, HardLabelTerm()), "soft": (1.0, SoftTargetTerm(temperature))})
+
+
+def vid(labels: float = 1.0, weight: float | Schedule = 1.0, layer_map: LayerMap = "uniform") -> Objective:
+    """What the teacher's layers say that the student's do not: L = labels · L_labels + weight · Σ −log q(t | s).
+
+    Args:
+        labels: weight of the labels.
+        weight: λ of the variational bound.
+        layer_map: which layers are compared.
+
+    References:
+        Ahn, Hu, Damianou, Lawrence, Dai: Variational Information Distillation for Knowledge Transfer, 2019,
+        https://arxiv.org/abs/1904.05835.
+    """
+    return Objective({"labels": (labels, HardLabelTerm()), "information": (weight, VariationalTerm(layer_map))})
+
+
+def crd(
+    labels: float = 1.0,
+    soft: float = 0.0,
+    weight: float | Schedule = 0.8,
+    soft_temperature: float | Schedule = 4.0,
+    pooled: Literal["first", "last", "mean"] = "mean",
+) -> Objective:
+    """Rows that find themselves in the teacher: L = labels · L_labels + soft · L_soft + weight · L_contrast.
+
+    Args:
+        labels: weight of the labels.
+        soft: weight of soft targets, 0 to leave them out.
+        weight: β of the contrast.
+        soft_temperature: T of the soft targets, above 0.
+        pooled: how the last hidden states become one vector a row.
+
+    References:
+        Tian, Krishnan, Isola: Contrastive Representation Distillation, 2020, https://arxiv.org/abs/1910.10699; the
+        weights are those of the authors' code.
+    """
+    return Objective(
+        {
+            "labels": (labels, HardLabelTerm()),
+            "soft": (soft, SoftTargetTerm(soft_temperature)),
+            "contrast": (weight, ContrastiveTerm(pooled=pooled)),
+        }
+    )
+
+
+def nst(labels: float = 1.0, weight: float | Schedule = 50.0) -> Objective:
+    """What the units of the last layer look at: L = labels · L_labels + weight · MMD².
+
+    Args:
+        labels: weight of the labels.
+        weight: of the discrepancy.
+
+    References:
+        Huang, Wang: Like What You Like: Knowledge Distill via Neuron Selectivity Transfer, 2017,
+        https://arxiv.org/abs/1707.01219; the weight is that of RepDistiller's code.
+    """
+    return Objective({"labels": (labels, HardLabelTerm()), "selectivity": (weight, SelectivityTerm())})
+
+
+def mobilebert_like(layer_map: Sequence[tuple[int, int]], transfer: float = 0.5, alpha: float = 0.5) -> Objective:
+    """Progressive knowledge transfer: one layer after the other, from the lowest up, and then the predictions.
+
+        L = L_FMT + L_AT of layer ℓ, while it is ℓ's turn;  at last L = α · L_labels + (1 − α) · L_soft
+
+    Args:
+        layer_map: the pairs (student layer, teacher layer) in the order of their turns, such as
+            `layer_maps.layer_pairs("uniform", 6, 12)`.
+        transfer: the fraction of training that belongs to the layers, each as long as the others; in (0, 1).
+        alpha: weight of the labels among the predictions.
+
+    Raises:
+        ConfigurationError: if there is no pair, or `transfer` is not between 0 and 1.
+
+    References:
+        Sun, Yu, Song, Liu, Yang, Zhou: MobileBERT: a Compact Task-Agnostic BERT for Resource-Limited Devices, 2020,
+        https://arxiv.org/abs/2004.02984, sections on training objectives and training strategies.
+    """
+    if not layer_map or not 0 < transfer < 1:
+        raise ConfigurationError(
+            f"transfer must lie between 0 and 1 and layer_map hold a pair at least, got {transfer!r} and "
+            f"{layer_map!r}."
+        )
+    turns = [*(transfer * turn / len(layer_map) for turn in range(len(layer_map))), transfer]
+    terms: dict[str, tuple[Schedule, Term]] = {}
+    for pair, turn in zip(layer_map, pairwise(turns), strict=True):
+        terms[f"features_{pair[0]}"] = During(1.0, *turn), HiddenStateTerm([pair])
+        terms[f"attention_{pair[0]}"] = During(1.0, *turn), RelationTerm([pair], ("attention",))
+    terms["labels"] = During(alpha, transfer, 1.0), HardLabelTerm()
+    terms["soft"] = During(1 - alpha, transfer, 1.0), SoftTargetTerm(temperature=1.0)
+    return Objective(terms)

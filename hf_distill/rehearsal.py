@@ -295,7 +295,7 @@ def _term_sizes(
         for name, loss in losses.items()
     }
     scores = [student.logits] + ([teacher.logits] if teacher is not None else [])
-    return sizes, sum(tensor.numel() * tensor.element_size() for tensor in scores)
+    return sizes, sum(tensor.nbytes for tensor in scores)
 
 
 def _dot(ours: list[Tensor], theirs: list[Tensor]) -> float:

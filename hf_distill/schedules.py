@@ -104,6 +104,45 @@ class Cosine(Schedule):
         return (1.0 - share) * self.start + share * self.end
 
 
+@dataclass(frozen=True)
+class During(Schedule):
+    """`value` for a part of training, and 0 before and after it.
+
+        value where start ≤ progress < end, or where both are 1
+
+    Raises:
+        ConfigurationError: if it does not start before it ends, or either lies outside of 0 to 1.
+
+    Example:
+
+        >>> [During(2.0, start=0.25, end=0.5)(progress) for progress in (0.0, 0.25, 0.5, 1.0)]
+        [0.0, 2.0, 0.0, 0.0]
+    """
+
+    value: float
+    start: float
+    end: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.start < self.end <= 1:
+            raise ConfigurationError(
+                f"start={self.start} and end={self.end} are fractions of training, from 0 to 1, and one comes before "
+                "the other."
+            )
+
+    @property
+    def minimum(self) -> float:
+        return min(0.0, self.value)
+
+    @property
+    def maximum(self) -> float:
+        return max(0.0, self.value)
+
+    def _value(self, progress: float) -> float:
+        return self.value if self.start <= progress < self.end or progress == self.end == 1 else 0.0
+
+
 def as_schedule(value: float | Schedule) -> Schedule:
     """A schedule as it is, and a number as a `Constant`.
 
@@ -119,7 +158,7 @@ def as_schedule(value: float | Schedule) -> Schedule:
         return value
     if not _is_finite_number(value):
         raise ConfigurationError(
-            f"Expected a finite number or a schedule (Constant, Linear, Cosine), got {value!r} of type "
+            f"Expected a finite number or a schedule (Constant, Linear, Cosine, During), got {value!r} of type "
             f"{type(value).__name__}."
         )
     return Constant(value)

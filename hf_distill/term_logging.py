@@ -5,11 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hf_distill.checkpoints import OWN_ENTRY
 from hf_distill.feature_training import FeatureTraining
-
-
-LOG_WINDOW = "DistillationTrainer"
-"""Where a checkpoint's `trainer_state.json` keeps the losses that are summed up but not logged yet."""
 
 
 class TermLogging(FeatureTraining):
@@ -50,7 +47,7 @@ class TermLogging(FeatureTraining):
         window = self.accelerator.reduce(torch.cat((self._log_window, self._tr_loss[None])), "mean")
         scales = {name: weighted.scale for name, weighted in self.distillation_objective.terms.items()}
         unlogged = {"since_step": self._globalstep_last_logged, "sums": window.tolist(), "scales": scales}
-        self.state.stateful_callbacks[LOG_WINDOW] = {"args": {}, "attributes": unlogged}
+        self.state.stateful_callbacks[OWN_ENTRY] = {"args": {}, "attributes": unlogged}
         super()._save_checkpoint(model, trial)
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
@@ -61,7 +58,7 @@ class TermLogging(FeatureTraining):
 
     def _load_callback_state(self) -> None:
         """Take our own entry out first: no callback will ask for it."""
-        self._unlogged = self.state.stateful_callbacks.pop(LOG_WINDOW, None)
+        self._unlogged = self.state.stateful_callbacks.pop(OWN_ENTRY, None)
         super()._load_callback_state()
 
     @property

@@ -17,16 +17,24 @@ from transformers.utils import logging
 
 from hf_distill import preflight, rehearsal
 from hf_distill.balance import balancing_scales
-from hf_distill.errors import ConfigurationError, MissingTeacherError
+from hf_distill.errors import ConfigurationError, MissingTeacherError, UnsupportedModelError
 from hf_distill.feature_reading import outputs_and_features
+from hf_distill.finite_losses import FiniteLosses
 from hf_distill.heads import CausalLMHead, Head, head_of
 from hf_distill.objective import Objective
 from hf_distill.position_tables import max_positions
 from hf_distill.raw_columns import raw_columns
 from hf_distill.recipes import hinton
 from hf_distill.teacher_inputs import DataCollatorWithTeacherInputs, TeacherInputs, TeacherPositions
-from hf_distill.teachers import EnsembleTeacher, Teacher, as_teacher, online_teachers
-from hf_distill.term_logging import TermLogging
+from hf_distill.teachers import (
+    CachedTeacher,
+    CompositeTeacher,
+    EnsembleTeacher,
+    Teacher,
+    as_teacher,
+    known_teachers,
+    online_teachers,
+)
 from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.trial_batches import sampled_rows
 from hf_distill.types import TEACHER_POSITIONS, TEACHER_PREFIX, Batch, Positions, Requirements, Signals, Unit
@@ -38,7 +46,7 @@ NUM_COLUMN_ROWS = 8
 """Rows that are looked at to find the raw columns of the teacher."""
 
 
-class DistillationTrainer(TermLogging):
+class DistillationTrainer(FiniteLosses):
     """`transformers.Trainer` whose student imitates a teacher.
 
         L = Σ over terms of weight · (sum of the term) / (number of its units)
@@ -49,7 +57,8 @@ class DistillationTrainer(TermLogging):
     Args:
         model: the student, as in `Trainer`.
         args: the arguments; `temperature` and `alpha` make the default objective, [`recipes.hinton`].
-        teacher: a model, a Hub id, a local path, any [`teachers.Teacher`], or a list of these, which is an ensemble.
+        teacher: a model, a Hub id, a local path, the folder of a cache ([`cache_teacher`]), any [`teachers.Teacher`],
+            or a list of these, which is an ensemble.
             It is frozen and put in eval mode, and follows the student's device, precision and sharding. Optional if
             the objective reads no teacher.
         objective: what to learn instead of the default.
@@ -133,7 +142,7 @@ class DistillationTrainer(TermLogging):
         online = online_teachers(self.teacher)
         if self._tokenizers is None:
             self._tokenizers = preflight.tokenizers(
-                self.processing_class, online, self.head, self.teacher_processing_class
+                self.processing_class, known_teachers(self.teacher), self.head, self.teacher_processing_class
             )
         preflight.check_separate_inputs(
             self.head, self.teacher, self.teacher_processing_class, self._named_columns, self._tokenizers
@@ -145,6 +154,7 @@ class DistillationTrainer(TermLogging):
         self._align()
         preflight.check_terms(self._alignment, objective, self.args.report_agreement)
         self.distillation_objective = self._bound(objective, self._shares_encoder)
+        _check_top_k(self.teacher, objective)
 
     def _align(self) -> None:
         reads_apart = self.teacher_processing_class is not None
@@ -339,12 +349,10 @@ class DistillationTrainer(TermLogging):
         masks; beside it the teacher's inputs, where the teacher reads others than the student."""
         if not is_training and hasattr(collator, "for_evaluation"):
             collator = collator.for_evaluation()
-        if self.teacher is not None:
-            collator = self.teacher.collator_for(collator)
-        if self._teacher_inputs is None:
-            return collator
-        hidden = self._teacher_inputs.raw_columns if self.args.remove_unused_columns else frozenset()
-        return DataCollatorWithTeacherInputs(collator, self._teacher_inputs, hidden, self._teacher_positions)
+        if self._teacher_inputs is not None:
+            hidden = self._teacher_inputs.raw_columns if self.args.remove_unused_columns else frozenset()
+            collator = DataCollatorWithTeacherInputs(collator, self._teacher_inputs, hidden, self._teacher_positions)
+        return collator if self.teacher is None else self.teacher.collator_for(collator)
 
     def _get_dataloader(
         self,
@@ -420,6 +428,27 @@ def _check_arguments(args: TrainingArguments, objective: Objective | None) -> No
             "`accelerate launch` or `torchrun` to use all of them."
         )
         args._n_gpu = 1
+
+
+def _check_top_k(teacher: Teacher | None, objective: Objective) -> None:
+    """No term asks for classes that a cache does not hold.
+
+    Raises:
+        UnsupportedModelError: naming the terms that do.
+    """
+    caches = [each for each in known_teachers(teacher) if isinstance(each, CachedTeacher) and each.gives_top_k]
+    if not caches:
+        return
+    terms = {name: weighted.term for name, weighted in objective.terms.items()}
+    asking = [name for name, term in terms.items() if term.requires.teacher and term.reads_every_class]
+    if isinstance(teacher, CompositeTeacher):
+        asking.append(f"the {type(teacher).__name__} that it is a part of")
+    if asking:
+        raise UnsupportedModelError(
+            f"the cache {str(caches[0].cache.path)!r} holds the {caches[0].cache.manifest.answers['k']} likeliest "
+            f"classes of each position, and every class is asked for by {', '.join(asking)}. Use `SoftTargetTerm`, "
+            "or cache all classes with `top_k=None`."
+        )
 
 
 def _named_datasets(train: Any, evaluation: Any) -> dict[str, Any]:

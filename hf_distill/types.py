@@ -1,10 +1,12 @@
 """The nouns of the library: a student imitates *signals* at *positions*, and a *term* sums how far off it is."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from hf_distill.errors import UnsupportedModelError
@@ -100,6 +102,61 @@ class Anatomy:
                 "of them as `side=` to the term."
             )
         return self.stacks[side]
+
+
+TAIL_EXPONENTS = (1.0, 0.5, 0.25)
+"""The powers, each 1 / temperature, at which it is known what the classes beyond the k likeliest weigh together."""
+
+
+@dataclass(frozen=True)
+class TopKLogits:
+    """The k likeliest of C classes, and how much all others weigh together.
+
+    It answers what a tensor of class scores `(…, C)` answers to the Trainer: its shape, where it lies, rows of it, and
+    the likeliest class. [`functional.on_top_k`] makes a divergence of it.
+    """
+
+    values: Tensor
+    """`(…, k)`: log-probabilities at temperature 1, the largest first. −∞ is no class; its index repeats another's."""
+    indices: Tensor
+    """`(…, k)`, int64: the classes they belong to."""
+    tail: Tensor
+    """`(…, 3)`: log Σ p_c^β over all other classes, for each β of `TAIL_EXPONENTS`."""
+    num_others: int
+    """How many these are."""
+    num_classes: int
+    """C."""
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((*self.values.shape[:-1], self.num_classes))
+
+    @property
+    def ndim(self) -> int:
+        return self.values.ndim
+
+    @property
+    def device(self) -> torch.device:
+        return self.values.device
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes + self.indices.nbytes + self.tail.nbytes
+
+    def __getitem__(self, index: Any) -> "TopKLogits":
+        """The same at some of the positions."""
+        parts = {name: getattr(self, name)[index] for name in ("values", "indices", "tail")}
+        return replace(self, **parts)
+
+    def argmax(self, dim: int = -1) -> Tensor:
+        """The likeliest class at each position, `(…)`."""
+        return self.indices.gather(-1, self.values.argmax(-1, keepdim=True)).squeeze(-1)
+
+    def float(self) -> Tensor:
+        """Log-probabilities of all classes, `(…, C)`, float32, as if all others were equally likely."""
+        even = self.tail[..., :1].float() - math.log(max(1, self.num_others))
+        spread = even.expand(self.shape).clone()
+        return spread.scatter_reduce_(-1, self.indices, self.values.float(), "amax", include_self=False)
 
 
 @dataclass(frozen=True)

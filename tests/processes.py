@@ -1,4 +1,4 @@
-"""Scripts run by two gloo processes on this machine."""
+"""Scripts run by several gloo processes on this machine."""
 
 import os
 import subprocess
@@ -8,7 +8,12 @@ from pathlib import Path
 
 def run_two_processes(script: Path, *arguments: object) -> None:
     """Run the script on two processes, and fail with what they wrote if one of them does."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    run_processes(2, script, *arguments)
+
+
+def run_processes(number: int, script: Path, *arguments: object) -> None:
+    """Run the script on so many processes, and fail with what they wrote if one of them does."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={number}"]
     run = subprocess.run(
         [*command, str(script), *map(str, arguments)],
         capture_output=True,

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from transformers import set_seed
 
 from hf_distill import DistillationTrainer, Objective, Teacher, check_invariances, preflight_report
+from hf_distill.checkpoints import write_manifest
 from hf_distill.errors import ConfigurationError, MissingTeacherError, UnsupportedModelError
 from hf_distill.feature_reading import reader_of
 from hf_distill.feature_training import LEARNED_PARTS
@@ -19,10 +20,13 @@ from hf_distill.functional import cosine_distance
 from hf_distill.terms import (
     AttentionMapTerm,
     AttentionScoreTerm,
+    ContrastiveTerm,
+    FlowTerm,
     HardLabelTerm,
     HiddenStateTerm,
     RelationTerm,
     SoftTargetTerm,
+    VariationalTerm,
 )
 from hf_distill.types import Unit
 from tests.architectures import CASES, ENCODER_DECODERS, TASKS, model_of
@@ -45,6 +49,16 @@ def layers_only(side=None):
 
 def with_logits(side=None):
     return Objective({"layers": (1.0, layers_only(side)), "soft": (0.5, SoftTargetTerm())})
+
+
+def learned_beside_the_student():
+    """All that is learned, but for maps of the rows of a micro-batch."""
+    terms = {"blend": HiddenStateTerm("learned"), "variational": VariationalTerm(), "flow": FlowTerm()}
+    return Objective({name: (1e-3 if name == "flow" else 1.0, term) for name, term in terms.items()})
+
+
+def contrast():
+    return Objective({"learned": (1.0, learned_beside_the_student()), "contrast": (1.0, ContrastiveTerm())})
 
 
 def float_rows(task, dtype=torch.float32):
@@ -146,13 +160,28 @@ def test_gradients_equal_the_reference_however_a_batch_is_split(tmp_path, split)
 @pytest.mark.distributed
 @pytest.mark.parametrize("batch_size, accumulation", [(4, 1), (1, 4)])
 def test_two_processes_have_the_gradients_of_the_reference(tmp_path, batch_size, accumulation):
-    run_two_processes(Path(__file__).with_name("two_processes_with_layers.py"), tmp_path, batch_size, accumulation)
+    run_two_processes(
+        Path(__file__).with_name("two_processes_with_layers.py"), tmp_path, batch_size, accumulation, "layers"
+    )
     means, expected = expected_gradients(trainer_of(tmp_path, dtype=torch.float64, objective=layers_only()))
     for rank in range(2):
         saved = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
         reached = {name: gradient for name, gradient in saved["gradients"].items() if name in expected}
         assert relative_difference(reached, expected) < 1e-6
         assert saved["log"]["loss/hidden"] == pytest.approx(means["hidden"], rel=1e-6)
+
+
+@pytest.mark.distributed
+def test_two_processes_have_the_gradients_of_one_for_all_that_is_learned(tmp_path):
+    run_two_processes(Path(__file__).with_name("two_processes_with_layers.py"), tmp_path, 2, 2, "learned")
+    recorder = GradientRecorder()
+    options = {"learning_rate": 0.0, "max_steps": 1, "per_device_train_batch_size": 8, "callbacks": [recorder]}
+    trainer_of(tmp_path, dtype=torch.float64, objective=learned_beside_the_student(), **options).train()
+    (expected,) = recorder.steps
+    assert sum(name.startswith("_distillation") for name in expected) == 16
+    for rank in range(2):
+        gradients = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)["gradients"]
+        assert relative_difference(gradients, expected) < 1e-6
 
 
 def test_clipping_includes_the_learned_parts(tmp_path):
@@ -190,22 +219,25 @@ def test_the_student_is_saved_alone_and_detached_at_the_end(tmp_path):
     assert type(trainer.model).from_pretrained(tmp_path / "saved").config.num_hidden_layers == 2
 
 
-def resumable(output_dir):
+def resumable(output_dir, objective):
     set_seed(0)
     student = model_of("bert", 2)
     for module in student.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.1
     changes = {"max_steps": 10, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 2, "logging_steps": 4}
-    return trainer_of(output_dir, student=student, save_strategy="steps", save_steps=6, **changes)
+    return trainer_of(
+        output_dir, student=student, save_strategy="steps", save_steps=6, objective=objective(), **changes
+    )
 
 
-def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path):
-    resumable(tmp_path / "whole").train()
-    interrupted = resumable(tmp_path / "parts")
+@pytest.mark.parametrize("objective", [with_logits, contrast])
+def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, objective):
+    resumable(tmp_path / "whole", objective).train()
+    interrupted = resumable(tmp_path / "parts", objective)
     interrupted.add_callback(StopAt(6))
     interrupted.train()
-    resumed = resumable(tmp_path / "parts")
+    resumed = resumable(tmp_path / "parts", objective)
     resumed.train(resume_from_checkpoint=True)
     whole, other = (tmp_path / run / "checkpoint-10" for run in ("whole", "parts"))
     states = [{**state_of(folder), "parts": load_file(folder / LEARNED_PARTS)} for folder in (whole, other)]
@@ -220,6 +252,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path):
 def test_a_checkpoint_without_the_learned_parts(tmp_path):
     trainer_of(tmp_path, save_strategy="steps", save_steps=1).train()
     (tmp_path / "checkpoint-2" / LEARNED_PARTS).unlink()
+    write_manifest(tmp_path / "checkpoint-2")
     with pytest.raises(ConfigurationError, match=f"checkpoint-2' has no {LEARNED_PARTS}"):
         trainer_of(tmp_path).train(resume_from_checkpoint=True)
 

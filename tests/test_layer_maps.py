@@ -74,7 +74,7 @@ def test_blocks_have_no_layer_0():
 
 def test_what_is_no_map():
     with pytest.raises(
-        ConfigurationError, match=r"must be one of 'uniform', 'skip', 'top', 'last' or pairs .* 'even'"
+        ConfigurationError, match=r"must be one of 'uniform', 'skip', 'top', 'last', 'learned' or pairs .* 'even'"
     ):
         layer_pairs("even", 3, 12)
 
@@ -97,3 +97,8 @@ def test_more_layers_than_the_teacher_has():
     layers = [torch.randn(2, 3, 4)] * 3
     with pytest.raises(ConfigurationError, match="student_features hold 3 layers and teacher_features 2"):
         most_similar_layers(layers, layers[:2])
+
+
+def test_a_learned_map_pairs_all_blocks():
+    assert layer_pairs("learned", 2, 3) == ((1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3))
+    assert layer_pairs("learned", 3, 1) == ((1, 1), (2, 1), (3, 1))

@@ -18,12 +18,13 @@ from hf_distill.errors import (
     ClassMismatchError,
     ConfigurationError,
     EmptyDatasetError,
+    LengthMismatchError,
     MissingInputError,
     MissingTeacherError,
     UnsupportedModelError,
     VocabularyMismatchError,
 )
-from hf_distill.heads import CausalLMHead, QuestionAnsweringHead, SingleLabelHead, head_of
+from hf_distill.heads import CausalLMHead, QuestionAnsweringHead, SemanticSegmentationHead, SingleLabelHead, head_of
 from hf_distill.heads.alignment import Alignment
 from hf_distill.terms import HardLabelTerm
 from tests.tiny_models import BLOCK_SIZES, HEADS, bert, listener, llama, model_for, word_tokenizer
@@ -179,6 +180,19 @@ def test_a_batch_without_labels():
         preflight.check_batch(batch, QuestionAnsweringHead(), recipes.hinton())
     preflight.check_batch(batch, QuestionAnsweringHead(), recipes.hinton(alpha=0))
     preflight.check_batch({**batch, "labels": torch.zeros(1, 2)}, CausalLMHead(), recipes.hinton())
+
+
+def test_pixels_without_labels_beside_those_of_images_of_another_size():
+    batch = {"pixel_values": torch.zeros(1, 3, 8, 6), "teacher_pixel_values": torch.zeros(1, 3, 4, 6)}
+    objective = recipes.hinton(alpha=0)
+    with pytest.raises(
+        LengthMismatchError,
+        match=r"images have \(8, 6\) pixels and the teacher's \(4, 6\), .*one `size`, or keep `labels`",
+    ):
+        preflight.check_batch(batch, SemanticSegmentationHead(), objective)
+    for harmless in ({"labels": torch.zeros(1, 8, 6)}, {"teacher_pixel_values": torch.ones(1, 3, 8, 6)}):
+        preflight.check_batch({**batch, **harmless}, SemanticSegmentationHead(), objective)
+    preflight.check_batch(batch, SingleLabelHead(), objective)
 
 
 def test_labels_that_are_no_class_indices():

@@ -264,6 +264,50 @@ def test_minilmv2():
     assert not objective.requires.labels
 
 
+def test_mobilebert_like():
+    """Each layer has its turn, from the lowest up, and then the predictions have theirs."""
+    objective = recipes.mobilebert_like([(1, 2), (2, 4)], transfer=0.5, alpha=0.25)
+    assert terms_of(objective) == {
+        "features_1": HiddenStateTerm([(1, 2)]),
+        "attention_1": RelationTerm([(1, 2)], ("attention",)),
+        "features_2": HiddenStateTerm([(2, 4)]),
+        "attention_2": RelationTerm([(2, 4)], ("attention",)),
+        "labels": HardLabelTerm(),
+        "soft": SoftTargetTerm(1.0),
+    }
+    turns = {
+        0.0: {"features_1": 1.0, "attention_1": 1.0},
+        0.24: {"features_1": 1.0, "attention_1": 1.0},
+        0.25: {"features_2": 1.0, "attention_2": 1.0},
+        0.5: {"labels": 0.25, "soft": 0.75},
+        1.0: {"labels": 0.25, "soft": 0.75},
+    }
+    for progress, expected in turns.items():
+        assert {name: weight for name, weight in objective.weights(progress).items() if weight} == expected
+
+
+@pytest.mark.parametrize("layer_map, transfer", [([], 0.5), ([(1, 1)], 0.0), ([(1, 1)], 1.0)])
+def test_mobilebert_like_without_turns(layer_map, transfer):
+    with pytest.raises(ConfigurationError, match=r"transfer must lie between 0 and 1 and layer_map hold a pair"):
+        recipes.mobilebert_like(layer_map, transfer)
+
+
+def test_mobilebert_like_moves_one_layer_after_the_other(tmp_path):
+    """In the first turn nothing above the first block is learned, in the last one everything is."""
+    recorder = GradientRecorder()
+    student, teacher = bert(BertForMaskedLM, layers=2), bert(BertForMaskedLM, layers=4, hidden_size=24)
+    objective = recipes.mobilebert_like([(1, 2), (2, 4)], transfer=0.5)
+    changes = {"max_steps": 4, "per_device_train_batch_size": 8, "callbacks": [recorder]}
+    trainer_for(tmp_path, "masked", student, teacher, objective=objective, **changes).train()
+    moved = [{name for name, gradient in step.items() if gradient.norm() > 0} for step in recorder.steps]
+    blocks = [[any(f"encoder.layer.{block}." in name for name in step) for block in (0, 1)] for step in moved]
+    assert blocks == [[True, False], [True, True], [True, True], [True, True]]
+    heads = [any(name.startswith("cls.") for name in step) for step in moved]
+    assert heads == [False, False, True, True]
+    maps = [sorted(name for name in step if name.endswith("weight") and "_distillation" in name) for step in moved]
+    assert maps == [["_distillation.features_1_1_2.weight"], ["_distillation.features_2_2_4.weight"], [], []]
+
+
 @pytest.mark.parametrize(
     "objective",
     [
@@ -273,8 +317,21 @@ def test_minilmv2():
         recipes.tinybert("prediction"),
         recipes.minilm(),
         recipes.minilmv2(num_relation_heads=4),
+        recipes.vid(),
+        recipes.crd(),
+        recipes.nst(),
     ],
-    ids=["patient_kd", "distilbert", "tinybert layers", "tinybert prediction", "minilm", "minilmv2"],
+    ids=[
+        "patient_kd",
+        "distilbert",
+        "tinybert layers",
+        "tinybert prediction",
+        "minilm",
+        "minilmv2",
+        "vid",
+        "crd",
+        "nst",
+    ],
 )
 def test_a_student_comes_closer_to_its_teacher(tmp_path, objective):
     """Masked tokens, by every recipe, for some steps."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertForMaskedLM, PreTrainedTokenizerFast, TrainerCallback, set_seed
@@ -114,6 +115,25 @@ def test_resumed_equals_uninterrupted(tmp_path, head, workers):
     assert [log["step"] for log in whole["logs"]] == [4, 8]
     assert whole["logs"] == resumed["logs"]
     assert {"loss", "loss/labels", "loss/soft", "weight/labels", "temperature/soft"} <= whole["logs"][1].keys()
+
+
+def test_a_stream_is_resumed_exactly(tmp_path):
+    """Within its first pass, over which the resumed run skips what it has seen."""
+    rows = Dataset.from_list(rows_for("single_label", lengths=(3, 9, 4, 7, 5, 8, 6, 4, 7, 9, 5) * 4))
+
+    def streaming(run):
+        trainer = trainer_for("single_label", tmp_path / run)
+        trainer.train_dataset = rows.to_iterable_dataset(num_shards=4).shuffle(seed=1, buffer_size=5)
+        return trainer
+
+    streaming("whole").train()
+    interrupted = streaming("parts")
+    interrupted.add_callback(StopAt(INTERRUPTED_AT))
+    interrupted.train()
+    streaming("parts").train(resume_from_checkpoint=True)
+    whole, resumed = (state_of(tmp_path / run / f"checkpoint-{LAST_STEP}") for run in ("whole", "parts"))
+    assert all(torch.equal(weight, resumed["weights"][name]) for name, weight in whole["weights"].items())
+    assert whole["logs"] == resumed["logs"]
 
 
 def test_epochs_have_masks_of_their_own(tmp_path):

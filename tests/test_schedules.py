@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_distill.errors import ConfigurationError
-from hf_distill.schedules import Constant, Cosine, Linear, Schedule, as_schedule
+from hf_distill.schedules import Constant, Cosine, During, Linear, Schedule, as_schedule
 
 
 KINDS = [Linear, Cosine]
@@ -33,6 +33,24 @@ def test_linear(progress: float, expected: float) -> None:
 def test_cosine(progress: float, expected: float) -> None:
     """cos(π / 3) = ½, so a third of the way is a quarter of the change."""
     assert Cosine(4.0, 1.0)(progress) == pytest.approx(expected, rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    "start, end, expected",
+    [(0.25, 0.75, [0, 2, 2, 0, 0]), (0.0, 0.5, [2, 2, 0, 0, 0]), (0.5, 1.0, [0, 0, 2, 2, 2])],
+)
+def test_during_a_part_of_training(start, end, expected) -> None:
+    """From its start on, to before its end; the end of training belongs to the last part."""
+    schedule = During(2.0, start, end)
+    assert [schedule(progress) for progress in (0.0, 0.25, 0.5, 0.75, 1.0)] == expected
+    assert (schedule.minimum, schedule.maximum) == (0.0, 2.0)
+    assert (During(-2.0, start, end).minimum, During(-2.0, start, end).maximum) == (-2.0, 0.0)
+
+
+@pytest.mark.parametrize("start, end", [(0.5, 0.5), (0.75, 0.25), (-0.5, 1.0), (0.5, 1.5)])
+def test_a_part_that_is_none(start, end) -> None:
+    with pytest.raises(ConfigurationError, match=rf"start={start} and end={end} are fractions of training"):
+        During(1.0, start, end)
 
 
 @pytest.mark.parametrize("kind", KINDS)

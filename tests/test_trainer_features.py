@@ -143,13 +143,19 @@ class ShortOfMemory(TrainerCallback):
 
 
 def test_a_batch_size_that_is_found(tmp_path):
-    """What the failed attempt had summed up is not logged."""
+    """What the failed attempt had summed up is neither logged nor learned from."""
     options = {"gradient_accumulation_steps": 2, "learning_rate": 0.0, "max_steps": 1}
-    found = trainer_for(tmp_path, callbacks=[ShortOfMemory()], auto_find_batch_size=True, **options)
+    recorders = GradientRecorder(), GradientRecorder()
+    found = trainer_for(tmp_path, callbacks=[ShortOfMemory(), recorders[0]], auto_find_batch_size=True, **options)
     found.train()
     assert found._train_batch_size < 4 and found.state.global_step == 1
-    plain = trainer_for(tmp_path, per_device_train_batch_size=found._train_batch_size, **options)
+    size = found._train_batch_size
+    plain = trainer_for(tmp_path, callbacks=[recorders[1]], per_device_train_batch_size=size, **options)
     plain.train()
+    ((mine,), (yours,)) = (recorder.steps for recorder in recorders)
+    assert mine.keys() == yours.keys() and sum(gradient.norm() for gradient in yours.values()) > 0.1
+    for name, gradient in yours.items():
+        torch.testing.assert_close(mine[name], gradient)
     (ours,), (theirs,) = loss_logs(found), loss_logs(plain)
     for name in ("loss", "loss/labels", "loss/soft"):
         assert ours[name] == pytest.approx(theirs[name], rel=1e-6)

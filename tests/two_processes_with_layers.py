@@ -1,4 +1,4 @@
-"""What each process of `test_two_processes_have_the_gradients_of_the_reference` runs: one step."""
+"""What each process of the tests on two processes in `test_feature_training` runs: one step."""
 
 import os
 import sys
@@ -7,16 +7,19 @@ from pathlib import Path
 import torch
 
 from tests.gradients import GradientRecorder
-from tests.test_feature_training import layers_only, trainer_of
+from tests.test_feature_training import layers_only, learned_beside_the_student, trainer_of
 from tests.tiny_trainers import loss_logs
 
 
-def main(output_dir: Path, batch_size: int, accumulation: int) -> None:
+OBJECTIVES = {"layers": layers_only, "learned": learned_beside_the_student}
+
+
+def main(output_dir: Path, batch_size: int, accumulation: int, objective: str) -> None:
     recorder = GradientRecorder()
     trainer = trainer_of(
         output_dir,
         dtype=torch.float64,
-        objective=layers_only(),
+        objective=OBJECTIVES[objective](),
         callbacks=[recorder],
         learning_rate=0.0,
         max_steps=1,
@@ -31,4 +34,4 @@ def main(output_dir: Path, batch_size: int, accumulation: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

@@ -105,7 +105,7 @@ def spoken_numbers(data: Path) -> Job:
         score="character error rate",
         lower_is_better=True,
         teacher=lambda: _model(96, 3),
-        student=lambda: _model(32, 1),
+        student=lambda _: _model(32, 1),
         teacher_rows=rows,
         rows=rows,
         measure=measure,

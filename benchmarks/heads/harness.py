@@ -12,11 +12,11 @@ from typing import Any
 from datasets import Dataset, load_dataset
 from transformers import PreTrainedModel, set_seed
 
-from hf_distill import DistillationTrainer, DistillationTrainingArguments
+from hf_distill import DistillationTrainer, DistillationTrainingArguments, Objective
 
 
 TEMPERATURE, ALPHA = 2.0, 0.5
-"""The library's defaults, for every job alike: nothing is tuned but the learning rate."""
+"""The library's defaults, for every job with the default objective: nothing is tuned but the learning rate."""
 MAX_WIDENINGS = 2
 """How often a grid may grow beyond an edge that holds its best rate."""
 
@@ -38,7 +38,8 @@ class Job:
     score: str
     """Which of the scores chooses the learning rate and is in the table."""
     teacher: Callable[[], PreTrainedModel]
-    student: Callable[[], PreTrainedModel]
+    student: Callable[[PreTrainedModel], PreTrainedModel]
+    """From the teacher, of which it may be made."""
     teacher_rows: Any
     rows: Any
     measure: Callable[[DistillationTrainer], dict[str, float]]
@@ -46,6 +47,8 @@ class Job:
     """Teacher and student, in words."""
     unlabelled_rows: Any = None
     """Rows of which a third arm sees the teacher's answers, and no labels."""
+    objective: Callable[[], Objective] | None = None
+    """Of the distilled student, where the library's default does not do."""
     lower_is_better: bool = False
     teacher_rate: float = 1e-3
     teacher_steps: int = 300
@@ -84,6 +87,8 @@ class Contest:
     def trainer(self, model: PreTrainedModel, **settings: Any) -> DistillationTrainer:
         job = self.job
         of_trainer = {name: settings.pop(name) for name in ("teacher", "train_dataset") if name in settings}
+        if of_trainer.get("teacher") is not None and job.objective is not None:
+            of_trainer["objective"] = job.objective()
         return DistillationTrainer(
             model=model,
             args=DistillationTrainingArguments(
@@ -153,9 +158,9 @@ class Contest:
     def trained_student(self, rate: float, seed: int, rows: Any, alpha: float) -> dict[str, Any]:
         job, start = self.job, time.process_time()
         set_seed(seed)
-        student = job.student()
-        teacher = None if alpha == 1.0 else self.teacher[0]
-        measured = self.fit(student, rows, job.steps, rate, seed, teacher, alpha)
+        teacher, _ = self.teacher
+        student = job.student(teacher)
+        measured = self.fit(student, rows, job.steps, rate, seed, None if alpha == 1.0 else teacher, alpha)
         run = {"seed": seed, "rate": rate, "parameters": student.num_parameters(), **measured}
         print(f"  {run} {time.process_time() - start:.0f} s", flush=True)
         return run
@@ -204,8 +209,10 @@ class Contest:
             "models": job.models,
             "score": job.score,
             "lower_is_better": job.lower_is_better,
-            "temperature": TEMPERATURE,
-            "alpha": ALPHA,
+            "objective": "hinton" if job.objective is None else job.objective.__name__,
+            "temperature": TEMPERATURE if job.objective is None else None,
+            "alpha": ALPHA if job.objective is None else None,
+            "arguments": job.arguments,
             "teacher_steps": job.teacher_steps,
             "steps": job.steps,
             "batch_size": job.batch_size,

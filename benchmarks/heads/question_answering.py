@@ -15,7 +15,6 @@ from hf_distill import DistillationTrainer
 
 MAX_LENGTH = 144
 MAX_ANSWER_TOKENS = 16
-STUDENT_LAYERS = (0, 2, 5)
 
 
 def _tokenized(rows: Dataset) -> Dataset:
@@ -70,23 +69,20 @@ def squad(data: Path) -> Job:
         exact, f1 = np.mean(scores, axis=0)
         return {"F1": 100 * float(f1), "exact match": 100 * float(exact)}
 
-    def model(layers: tuple[int, ...] | None = None) -> BertForQuestionAnswering:
-        return pretrained.encoder(BertForQuestionAnswering, layers)
-
     return Job(
         head="QuestionAnsweringHead",
         data=f"SQuAD subset, rows of up to {MAX_LENGTH} tokens: {num_rows:,}, measured on {num_measured} of XQuAD",
         score="F1",
-        teacher=model,
-        student=lambda: model(STUDENT_LAYERS),
+        teacher=lambda: pretrained.encoder(BertForQuestionAnswering),
+        student=pretrained.half,
         teacher_rows=rows,
         rows=rows,
         measure=measure,
-        models=pretrained.models(STUDENT_LAYERS),
+        models=pretrained.MODELS_OF_HALF,
         teacher_rate=2e-4,
         teacher_steps=350,
-        steps=100,
-        rates=(2e-4, 4e-4),
+        steps=150,
+        rates=(1e-4, 2e-4),
         batch_size=16,
         arguments={"train_sampling_strategy": "group_by_length"},
         trainer={"data_collator": DataCollatorWithPadding(pretrained.tokenizer())},

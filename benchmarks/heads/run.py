@@ -17,6 +17,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # where `measuring` is
 
 import ctc
 import datasets
+import detection
 import images
 import language_models
 import question_answering
@@ -43,6 +44,7 @@ JOBS: dict[str, Callable[[Path], Job]] = {
     "translation": writing.translation,
     "headlines": writing.headlines,
     "cifar10": images.cifar10,
+    "cells": detection.blood_cells,
     "digits": sound.digits,
     "ctc": ctc.spoken_numbers,
 }

@@ -9,7 +9,7 @@ from datasets import Dataset
 from harness import Job, read
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import matthews_corrcoef
-from transformers import BertForSequenceClassification, DataCollatorWithPadding
+from transformers import BertForSequenceClassification, DataCollatorWithPadding, PreTrainedModel
 
 from hf_distill import DistillationTrainer
 
@@ -30,7 +30,8 @@ def _job(train: Dataset, evaluation: Dataset, columns: list[str], score: str, **
 
     Args:
         score: "accuracy", "matthews" or "spearman".
-        settings: of the job, and besides `num_labelled` rows for the students, `max_length` tokens a row.
+        settings: of the job, in place of those here, and besides `num_labelled` rows for the students, `max_length`
+            tokens a row.
     """
     num_labelled, max_length = settings.pop("num_labelled", None), settings.pop("max_length", 48)
     is_number = score == "spearman"
@@ -51,23 +52,29 @@ def _job(train: Dataset, evaluation: Dataset, columns: list[str], score: str, **
             "matthews": float(matthews_corrcoef(labels, chosen)),
         }
 
-    def model(layers: tuple[int, ...] | None = None) -> BertForSequenceClassification:
-        return pretrained.encoder(BertForSequenceClassification, layers, num_labels=1 if is_number else 2)
+    def teacher() -> PreTrainedModel:
+        return pretrained.encoder(BertForSequenceClassification, num_labels=1 if is_number else 2)
 
     labelled = teacher_rows if num_labelled is None else teacher_rows.select(range(num_labelled))
     return Job(
         head="RegressionHead" if is_number else "SingleLabelHead",
         score=score,
-        teacher=model,
-        student=lambda: model(pretrained.STUDENT_LAYERS),
+        teacher=teacher,
         teacher_rows=teacher_rows,
         rows=labelled,
         unlabelled_rows=None if num_labelled is None else teacher_rows.remove_columns("label"),
         measure=measure,
-        models=pretrained.models(),
         arguments={"train_sampling_strategy": "group_by_length"},
         trainer={"data_collator": DataCollatorWithPadding(pretrained.tokenizer())},
-        **{"teacher_rate": 1e-4, "rates": (2e-4, 4e-4), "teacher_steps": 250, "steps": 120, **settings},
+        **{
+            "student": pretrained.half,
+            "models": pretrained.MODELS_OF_HALF,
+            "teacher_rate": 1e-4,
+            "rates": (1e-4, 2e-4),
+            "teacher_steps": 250,
+            "steps": 120,
+            **settings,
+        },
     )
 
 
@@ -79,6 +86,9 @@ def sst2(data: Path) -> Job:
         "accuracy",
         data="SST-2, 1,000 labelled rows (teacher: 8,000; the third student: those without labels)",
         num_labelled=1000,
+        student=lambda _: pretrained.encoder(BertForSequenceClassification, pretrained.STUDENT_LAYERS, num_labels=2),
+        models=pretrained.models(),
+        rates=(2e-4, 4e-4),
     )
 
 
@@ -89,7 +99,7 @@ def cola(data: Path) -> Job:
         ["sentence"],
         "matthews",
         data="CoLA, 8,551 rows",
-        teacher_steps=500,
+        teacher_steps=700,
         steps=200,
         max_length=32,
     )
@@ -103,6 +113,7 @@ def qnli(data: Path) -> Job:
         ["question", "sentence"],
         "accuracy",
         data="QNLI, validation file split into 4,500 rows to train and 963 to measure",
+        steps=250,
         max_length=64,
     )
 
@@ -114,5 +125,6 @@ def stsb(data: Path) -> Job:
         ["sentence1", "sentence2"],
         "spearman",
         data="STS-B without MSRpar and MSRvid, 3,749 rows",
+        steps=400,
         max_length=64,
     )

@@ -71,7 +71,7 @@ def digits(data: Path) -> Job:
         "without labels), measured on 300",
         score="accuracy",
         teacher=lambda: _model(128, 3),
-        student=lambda: _model(32, 1),
+        student=lambda _: _model(32, 1),
         teacher_rows=rows,
         rows=rows.select(range(min(NUM_LABELLED, len(rows)))),
         unlabelled_rows=rows.remove_columns("label"),

@@ -58,7 +58,7 @@ def ewt(data: Path) -> Job:
         "tags)",
         score="token accuracy",
         teacher=model,
-        student=lambda: model(pretrained.STUDENT_LAYERS),
+        student=lambda _: model(pretrained.STUDENT_LAYERS),
         teacher_rows=teacher_rows,
         rows=teacher_rows.select(range(min(NUM_LABELLED, len(teacher_rows)))),
         unlabelled_rows=teacher_rows.remove_columns("labels"),

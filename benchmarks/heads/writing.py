@@ -103,7 +103,7 @@ def _job(
         score="perplexity",
         lower_is_better=True,
         teacher=lambda: _model(tokenizer, 192, 3),
-        student=lambda: _model(tokenizer, 96, 1),
+        student=lambda _: _model(tokenizer, 96, 1),
         teacher_rows=rows,
         rows=rows,
         measure=measure,

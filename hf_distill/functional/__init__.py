@@ -28,6 +28,7 @@ from hf_distill.functional.relations import (
 from hf_distill.functional.self_attention_relations import self_attention_relation
 from hf_distill.functional.sorted_probabilities import sorted_probability_distance
 from hf_distill.functional.standardization import standardized_divergence
+from hf_distill.functional.top_k import on_top_k, top_k_logits
 
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "neuron_selectivity_mmd",
     "non_target_class_kl",
     "normalized_squared_distance",
+    "on_top_k",
     "pkt",
     "reverse_kl",
     "rkd_angle",
@@ -62,5 +64,6 @@ __all__ = [
     "sorted_probability_distance",
     "standardized_divergence",
     "target_class_kl",
+    "top_k_logits",
     "total_variation",
 ]

@@ -43,7 +43,7 @@ def info_nce(
         Tian, Krishnan, Isola: Contrastive Representation Distillation, 2020, https://arxiv.org/abs/1910.10699,
         section 3.
         van den Oord, Li, Vinyals: Representation Learning with Contrastive Predictive Coding, 2018,
-        https://arxiv.org/abs/1807.03748, equation 4.
+        https://arxiv.org/abs/1807.03748, the InfoNCE loss.
 
     Example:
 

@@ -38,7 +38,7 @@ def fsp_distance(
     References:
         Yim, Joo, Bae, Kim: A Gift from Knowledge Distillation: Fast Optimization, Network Minimization and Transfer
         Learning, 2017, https://openaccess.thecvf.com/content_cvpr_2017/html/Yim_A_Gift_From_CVPR_2017_paper.html,
-        equations 1 and 2.
+        the FSP matrix and its loss.
 
     Example:
 

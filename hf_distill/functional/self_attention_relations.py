@@ -4,7 +4,9 @@ The contract is that of `features`, with `token_mask` as in `attention_maps`.
 """
 
 import math
+from collections.abc import Iterator
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -19,6 +21,8 @@ from hf_distill.functional.precision import computation_dtype, without_autocast
 
 MAX_SCORES = 2**24
 """How many scores are held at once, of student and teacher each: 64 MiB in float32."""
+MAX_SCORES_IN_CACHE = 2**18
+"""The same on a CPU, where memory is what the passes over the scores wait for: one MiB."""
 MAX_KEPT_SCORES = 2**23
 """Up to how many scores there is a gradient to keep: 32 MiB in float32."""
 
@@ -68,7 +72,7 @@ def self_attention_relation(
 
     References:
         Wang et al.: MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained
-        Transformers, 2021, https://arxiv.org/abs/2012.15828, equations 5 to 8.
+        Transformers, 2021, https://arxiv.org/abs/2012.15828, its multi-head self-attention relations.
         Wang et al.: MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained
         Transformers, 2020, https://arxiv.org/abs/2002.10957, the losses L_AT and L_VR.
 
@@ -94,20 +98,29 @@ def self_attention_relation(
     ours, theirs = heads["student_vectors"], heads["teacher_vectors"]
     operands = ours, heads.get("student_keys", ours), theirs, heads.get("teacher_keys", theirs)
     batch, _, length, _ = student_vectors.shape
-    heads_at_once = max(1, MAX_SCORES // max(1, batch * length**2))
-    chunks = list(zip(*(tensor.split(heads_at_once, dim=1) for tensor in operands), strict=True))
+    mask = None if token_mask is None else token_mask.repeat_interleave(num_relation_heads, dim=0)
+    max_scores = MAX_SCORES_IN_CACHE if ours.device.type == "cpu" else MAX_SCORES
+    heads_at_once = max(1, max_scores // max(1, length**2))
     if any(tensor.requires_grad for tensor in operands[2:]):
         learn_both = partial(checkpoint, _relation_kl, use_reentrant=False, preserve_rng_state=False)
-        return torch.cat([learn_both(*chunk, token_mask=token_mask) for chunk in chunks], dim=1)
-    keeps = batch * num_relation_heads * length**2 <= MAX_KEPT_SCORES
-    learn_student: Any = _StudentRelationKL.apply
-    return torch.cat([learn_student(*chunk, token_mask, keeps) for chunk in chunks], dim=1)
+        values = torch.cat([learn_both(*chunk) for chunk in _chunks(heads_at_once, *operands, mask)])
+    else:
+        learn_student: Any = _StudentRelationKL.apply
+        values = learn_student(*operands, mask, heads_at_once, len(ours) * length**2 <= MAX_KEPT_SCORES)
+    return values.view(batch, num_relation_heads, length)
 
 
 def _relation_heads(vectors: Tensor, num_relation_heads: int, token_mask: Tensor | None) -> Tensor:
-    """`(B, A, L, d)`: the vectors of all heads joined and split anew, 0 at padding."""
+    """`(B · A, L, d)`: the vectors of all heads joined and split anew, 0 at padding."""
     joined = keep_counted(vectors.transpose(1, 2).flatten(2), token_mask)
-    return joined.reshape(*joined.shape[:2], num_relation_heads, -1).transpose(1, 2)
+    split: Tensor = joined.unflatten(2, (num_relation_heads, -1))
+    return split.transpose(1, 2).flatten(0, 1)
+
+
+def _chunks(size: int, *tensors: Tensor | None) -> Iterator[tuple[Any, ...]]:
+    """Some relation heads of every tensor at a time."""
+    parts: list[Any] = [repeat(None) if tensor is None else tensor.split(size) for tensor in tensors]
+    return zip(*parts, strict=False)  # a mask that is None has no end
 
 
 class _StudentRelationKL(torch.autograd.Function):
@@ -115,53 +128,63 @@ class _StudentRelationKL(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *operands: Any) -> Tensor:
-        student, student_keys, teacher, teacher_keys, token_mask, keeps = operands
-        log_q = _log_relations(student, student_keys, token_mask)
-        log_p = _log_relations(teacher, teacher_keys, token_mask)
-        p = log_p.exp()
-        values = (log_p.sub_(log_q).masked_fill_(p == 0, 0.0) * p).sum(dim=-1)
-        kept = (log_q.exp_().sub_(p),) if keeps else (teacher, teacher_keys)
-        ctx.keeps = keeps
-        ctx.save_for_backward(student, student_keys, token_mask, *kept)
-        return keep_counted(values, _rows(values, token_mask))
+        *tensors, heads_at_once, keeps = operands
+        values, kept = [], []
+        for chunk in _chunks(heads_at_once, *tensors):
+            value, difference = _kl_and_difference(*chunk)
+            values.append(value)
+            kept += [difference] * keeps
+        ctx.heads_at_once = heads_at_once
+        ctx.save_for_backward(*tensors, *kept)
+        return keep_counted(torch.cat(values), tensors[-1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        student, student_keys, token_mask, *kept = ctx.saved_tensors
-        if ctx.keeps:
-            (difference,) = kept
-        else:
-            difference = _log_relations(student, student_keys, token_mask).exp_()
-            difference -= _log_relations(kept[0], kept[1], token_mask).exp_()
-        (gradient,) = gradients
-        rows = _rows(gradient, token_mask)
-        by_score = keep_counted(difference, rows) * (gradient / math.sqrt(student.shape[-1]))[..., None]
+        *operands, mask = ctx.saved_tensors[:5]
+        kept = ctx.saved_tensors[5:]
+        student, student_keys = operands[:2]
+        weights = keep_counted(gradients[0], mask)[..., None] / math.sqrt(student.shape[-1])
+        keys, weighed = student_keys.transpose(1, 2), (weights * student).transpose(1, 2)
+        by_vectors, by_keys = [], []
         with without_autocast(student):
-            return by_score @ student_keys, by_score.transpose(-1, -2) @ student, None, None, None, None
+            for index, (*chunk, k, v) in enumerate(_chunks(ctx.heads_at_once, *operands, mask, keys, weighed)):
+                difference = kept[index] if kept else _kl_and_difference(*chunk)[1]
+                # so rather than difference @ kᵀ, since such narrow results are slow
+                by_vectors.append(k @ difference.transpose(1, 2))
+                by_keys.append(v @ difference)
+        by_student = weights * torch.cat(by_vectors).transpose(1, 2)
+        return by_student, torch.cat(by_keys).transpose(1, 2), None, None, None, None, None
 
 
-def _rows(values: Tensor, token_mask: Tensor | None) -> Tensor | None:
-    """Bool `(B, A, L)`: the tokens that are no padding, for each relation head."""
-    return None if token_mask is None else token_mask[:, None].expand(values.shape)
+def _kl_and_difference(
+    student: Tensor, student_keys: Tensor, teacher: Tensor, teacher_keys: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """KL(p ‖ q) = Σ_j p_j (log p_j − log q_j) as `(N, L)`, and q − p as `(N, L, L)`.
 
-
-def _log_relations(vectors: Tensor, keys: Tensor, token_mask: Tensor | None) -> Tensor:
-    """`(B, A, L, L)`: log R."""
-    return torch.log_softmax(_scores(vectors, keys, token_mask), dim=-1)
+    It is written in place and with one exponential a score, since passes over memory are what it costs.
+    """
+    s = _scores(student, student_keys, mask, torch.finfo(student.dtype).min)  # minus infinity has no difference
+    t = _scores(teacher, teacher_keys, mask, torch.finfo(student.dtype).min)
+    s -= s.amax(dim=-1, keepdim=True)
+    t -= t.amax(dim=-1, keepdim=True)
+    log_ratio = t - s
+    sum_s, sum_t = s.exp_().sum(dim=-1, keepdim=True), t.exp_().sum(dim=-1, keepdim=True)
+    values = log_ratio.mul_(t).sum(dim=-1, keepdim=True) / sum_t + sum_s.log() - sum_t.log()
+    return values.squeeze(-1), s.div_(sum_s).sub_(t.div_(sum_t))
 
 
 def _relation_kl(
-    student: Tensor, student_keys: Tensor, teacher: Tensor, teacher_keys: Tensor, token_mask: Tensor | None
+    student: Tensor, student_keys: Tensor, teacher: Tensor, teacher_keys: Tensor, mask: Tensor | None
 ) -> Tensor:
-    scores = _scores(student, student_keys, token_mask), _scores(teacher, teacher_keys, token_mask)
-    return forward_kl(*scores, mask=None if token_mask is None else token_mask[:, None].expand(scores[0].shape[:-1]))
+    scores = (_scores(*pair, mask, -torch.inf) for pair in ((student, student_keys), (teacher, teacher_keys)))
+    return forward_kl(*scores, mask=mask)
 
 
-def _scores(vectors: Tensor, keys: Tensor, token_mask: Tensor | None) -> Tensor:
-    """`(B, A, L, L)`: scaled dot-products, minus infinity with padding."""
+def _scores(vectors: Tensor, keys: Tensor, mask: Tensor | None, of_padding: float) -> Tensor:
+    """`(N, L, L)`: scaled dot-products."""
+    added = vectors.new_zeros(1, 1, 1) if mask is None else vectors.new_zeros(()).where(mask, of_padding)[:, None]
     with without_autocast(vectors):
-        scores: Tensor = vectors / math.sqrt(vectors.shape[-1]) @ keys.transpose(-1, -2)
-    return scores if token_mask is None else scores.masked_fill_(~token_mask[:, None, None], -torch.inf)
+        return torch.baddbmm(added, vectors, keys.transpose(-1, -2), alpha=1 / math.sqrt(vectors.shape[-1]))
 
 
 def _check(vectors: dict[str, Tensor], num_relation_heads: int, token_mask: Tensor | None) -> None:

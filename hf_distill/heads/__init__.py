@@ -15,7 +15,7 @@ from hf_distill.heads.dual_encoder import DualEncoderHead
 from hf_distill.heads.embeddings import EmbeddingHead, SimilarityHead
 from hf_distill.heads.language_models import CausalLMHead, MaskedLMHead
 from hf_distill.heads.question_answering import QuestionAnsweringHead
-from hf_distill.heads.resolve import head_of
+from hf_distill.heads.resolve import head_of, head_of_checkpoint
 from hf_distill.heads.segmentation import SemanticSegmentationHead
 from hf_distill.heads.seq2seq import Seq2SeqHead, SpeechSeq2SeqHead
 
@@ -41,4 +41,5 @@ __all__ = [
     "SpeechSeq2SeqHead",
     "TokenClassificationHead",
     "head_of",
+    "head_of_checkpoint",
 ]

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers.utils import logging
 
 from hf_distill.errors import ClassMismatchError, LengthMismatchError, VocabularyMismatchError
-from hf_distill.types import Signals
+from hf_distill.types import Signals, TopKLogits
 
 
 logger = logging.get_logger(__name__)
@@ -108,7 +108,22 @@ class VocabularyAlignment(Alignment):
         return replace(signals, logits=self._tokens_alone(signals.logits))
 
     def of_teacher(self, signals: Signals) -> Signals:
+        logits: Any = signals.logits
+        if isinstance(logits, TopKLogits):
+            return replace(signals, logits=self._top_k_tokens_alone(logits))
         return self.of_student(signals)
+
+    def _top_k_tokens_alone(self, logits: TopKLogits) -> Any:
+        """An entry that is no token becomes minus infinity, and its index that of one that is."""
+        is_token = logits.indices < self.num_tokens
+        token = logits.indices.gather(-1, is_token.int().argmax(-1, keepdim=True)).clamp(max=self.num_tokens - 1)
+        return replace(
+            logits,
+            values=logits.values.masked_fill(~is_token, -torch.inf),
+            indices=torch.where(is_token, logits.indices, token),
+            num_others=max(0, self.num_tokens - logits.indices.shape[-1]),
+            num_classes=self.num_tokens + self.num_padding,
+        )
 
     def _tokens_alone(self, logits: Tensor) -> Tensor:
         tokens = logits[..., : self.num_tokens]
@@ -345,10 +360,11 @@ def transcript_alignment(
             raise VocabularyMismatchError(
                 f"the student {what}, and without both tokenizers nothing says which token is which. {remedy}."
             )
-        logger.warning_once(
-            f"The student {what}. Both tokenizers are not at hand, so a row is taken to be the same token in both. "
-            f"{remedy}, to have them compared."
-        )
+        if student_tokens is not teacher_tokens:  # one is at hand
+            logger.warning_once(
+                f"The student {what}. Only one tokenizer is at hand, so a row is taken to be the same token in both. "
+                f"{remedy}, to have them compared."
+            )
         return TranscriptAlignment()
     ours, theirs = (
         _rows_of_tokens(config, tokens) for config, tokens in ((student, student_tokens), (teacher, teacher_tokens))

@@ -49,7 +49,7 @@ class EmbeddingHead(Head):
 
     @property
     def reading(self) -> str:
-        return f"pooling={self.pooling!r}"
+        return f"pooling={self.pooling!r}{', normalize=True' if self.normalize else ''}"
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
         vectors = self._pooled(outputs, batch)

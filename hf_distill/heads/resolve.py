@@ -2,10 +2,13 @@
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModel,
     AutoModelForAudioClassification,
     AutoModelForCausalLM,
@@ -92,6 +95,21 @@ def head_of(model: nn.Module) -> Head:
                 return make_head(base, auto_class)
     name = type(base).__name__
     raise _unsupported(name, next((why for ending, why in REFUSALS.items() if name.endswith(ending)), ""))
+
+
+def head_of_checkpoint(name_or_path: str | Path) -> Head:
+    """The head of the model that a checkpoint is of, from its configuration alone.
+
+    Raises:
+        UnsupportedModelError: if no head that we know fits.
+    """
+    config = AutoConfig.from_pretrained(name_or_path)
+    architectures = set(config.architectures or ())
+    for auto_class, _ in HEADS:
+        if architectures & _class_names(auto_class):
+            with torch.device("meta"):
+                return head_of(auto_class.from_config(config))
+    raise _unsupported(str(name_or_path), f"its configuration names {sorted(architectures)}")
 
 
 def _unsupported(name: str, reason: str) -> UnsupportedModelError:

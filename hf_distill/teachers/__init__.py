@@ -2,20 +2,28 @@
 
 from hf_distill.teachers.adapter_off import AdapterOffTeacher
 from hf_distill.teachers.base import Teacher
-from hf_distill.teachers.composite import CompositeTeacher, online_teachers, single_teachers
+from hf_distill.teachers.cached import CachedTeacher, load_teacher
+from hf_distill.teachers.caching import cache_teacher
+from hf_distill.teachers.composite import CompositeTeacher, known_teachers, online_teachers, single_teachers
 from hf_distill.teachers.ensemble import EnsembleTeacher
 from hf_distill.teachers.online import OnlineTeacher, as_teacher
+from hf_distill.teachers.processing import ProcessingTeacher
 from hf_distill.teachers.routed import RoutedTeacher
 
 
 __all__ = [
     "AdapterOffTeacher",
+    "CachedTeacher",
     "CompositeTeacher",
     "EnsembleTeacher",
     "OnlineTeacher",
+    "ProcessingTeacher",
     "RoutedTeacher",
     "Teacher",
     "as_teacher",
+    "cache_teacher",
+    "known_teachers",
+    "load_teacher",
     "online_teachers",
     "single_teachers",
 ]

@@ -9,6 +9,7 @@ from torch import nn
 
 from hf_distill.heads import Head
 from hf_distill.teachers.base import Teacher
+from hf_distill.teachers.cached import CachedTeacher
 from hf_distill.teachers.online import OnlineTeacher, as_teacher
 
 
@@ -47,6 +48,12 @@ def single_teachers(teacher: Teacher | None) -> list[Teacher]:
     return [] if teacher is None else [teacher]
 
 
+def known_teachers(teacher: Teacher | None) -> list[OnlineTeacher | CachedTeacher]:
+    """Those of them, each once, whose configuration is known: models, and caches of what models said."""
+    singles = dict.fromkeys(single_teachers(teacher))
+    return [each for each in singles if isinstance(each, (OnlineTeacher, CachedTeacher))]
+
+
 def online_teachers(teacher: Teacher | None) -> list[OnlineTeacher]:
     """Those of them that are models, each once."""
-    return [each for each in dict.fromkeys(single_teachers(teacher)) if isinstance(each, OnlineTeacher)]
+    return [each for each in known_teachers(teacher) if isinstance(each, OnlineTeacher)]

@@ -14,12 +14,15 @@ from torch.distributed.fsdp import fully_shard
 from transformers import PreTrainedModel
 from transformers.trainer_utils import unwrap_peft_model
 
+from hf_distill.cache import is_cache
 from hf_distill.errors import MissingInputError, UntrainedTeacherError
 from hf_distill.feature_reading import outputs_and_features, reader_of
 from hf_distill.heads import Head
 from hf_distill.heads.alignment import Alignment
 from hf_distill.teachers.base import Teacher
-from hf_distill.types import TEACHER_POSITIONS, TEACHER_PREFIX, Batch, Signals
+from hf_distill.teachers.cached import CachedTeacher
+from hf_distill.teachers.reading import as_read_by_teacher
+from hf_distill.types import TEACHER_POSITIONS, Batch, Signals
 
 
 class OnlineTeacher(Teacher):
@@ -35,6 +38,8 @@ class OnlineTeacher(Teacher):
 
     may_download = False
     """Whether its tokenizer is looked for beyond this machine."""
+    reads_apart = False
+    """Whether it reads rows by a tokenizer or processor of its own, so that its tokens need not be the student's."""
     _autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def __init__(self, model: PreTrainedModel, head: Head) -> None:
@@ -48,7 +53,7 @@ class OnlineTeacher(Teacher):
         self._modules = tuple(model.modules())
         self.is_sharded = False
         self._infers = True
-        self._is_spread = getattr(model, "hf_device_map", None) is not None
+        self.is_spread = getattr(model, "hf_device_map", None) is not None
         parameters = inspect.signature(unwrap_peft_model(model).forward).parameters
         names = {name for name, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD}
         self._input_names = frozenset(names - {*head.label_names, "labels"})
@@ -76,6 +81,11 @@ class OnlineTeacher(Teacher):
     def input_names(self) -> frozenset[str]:
         return self._input_names
 
+    @property
+    def name_or_path(self) -> str | None:
+        """Where its tokenizer may be."""
+        return self.model.name_or_path
+
     def prepare(self, accelerator: Accelerator) -> None:
         """Follow the student: its mixed precision, its device, and its sharding where Accelerate shards by FSDP2.
 
@@ -85,7 +95,7 @@ class OnlineTeacher(Teacher):
         self.device = accelerator.device
         if getattr(accelerator.state, "fsdp_plugin", None) is not None:
             self.shard()
-        elif not self._is_spread and not getattr(self.model, "is_quantized", False):
+        elif not self.is_spread and not getattr(self.model, "is_quantized", False):
             self.model.to(accelerator.device)
 
     def shard(self) -> None:
@@ -113,7 +123,7 @@ class OnlineTeacher(Teacher):
         Raises:
             MissingInputError: if the batch lacks the teacher's main input.
         """
-        batch = _as_read_by_teacher(batch, self._input_names)
+        batch = as_read_by_teacher(batch, self._input_names)
         inputs = {name: batch[name] for name in self._input_names if batch.get(name) is not None}
         if self.model.main_input_name not in inputs and "inputs_embeds" not in inputs:
             raise MissingInputError(
@@ -128,8 +138,10 @@ class OnlineTeacher(Teacher):
         infers = self._infers and reader_of(self.model) is None
         with torch.no_grad(), torch.inference_mode(infers), self._autocast():
             inputs |= self.head.derived_inputs(self.model, batch) | self._constants
+            if self.is_spread and self.model.device.type != "meta":  # where Accelerate moves them
+                inputs = send_to_device(inputs, self.model.device)
             outputs, features = outputs_and_features(self.model, self.model, inputs)
-            if self._is_spread:
+            if self.is_spread:
                 outputs, features = send_to_device((outputs, features), self.device)
             signals = replace(self.alignment.of_teacher(self.head.signals(outputs, batch)), features=features)
         if (positions := batch.get(TEACHER_POSITIONS)) is not None:
@@ -140,19 +152,11 @@ class OnlineTeacher(Teacher):
 
 
 def as_teacher(teacher: Any, head: Head) -> Teacher:
-    """A teacher made of a model, a Hub id or a local path, read by `head`; any [`Teacher`] as it is."""
+    """A teacher made of a model, a Hub id, a local path or a cache, read by `head`; any [`Teacher`] as it is."""
     if isinstance(teacher, Teacher):
         return teacher
+    if isinstance(teacher, (str, Path)) and is_cache(teacher):
+        return CachedTeacher(teacher)
     if isinstance(teacher, (str, Path)):
         return OnlineTeacher.from_pretrained(teacher, head)
     return OnlineTeacher(teacher, head)
-
-
-def _as_read_by_teacher(batch: Batch, input_names: frozenset[str]) -> Batch:
-    """The batch with the teacher's own inputs in place of the student's, if it has some: all of them, since a mask of
-    the one and tokens of the other do not go together. A decoder's inputs are made of the labels, and stay."""
-    own = {name: batch[f"{TEACHER_PREFIX}{name}"] for name in input_names if f"{TEACHER_PREFIX}{name}" in batch}
-    if not own:
-        return batch
-    shared = {name: value for name, value in batch.items() if name not in input_names or name.startswith("decoder_")}
-    return {**shared, **own}

@@ -20,6 +20,8 @@ class Term(ABC):
 
     needs_same_classes: ClassVar[bool] = True
     """Whether a term that reads a teacher compares class by class, so that both must have the same classes."""
+    reads_every_class: ClassVar[bool] = True
+    """Whether a term that reads a teacher asks for each of its class scores, so that `TopKLogits` are not enough."""
 
     @property
     @abstractmethod

@@ -46,6 +46,7 @@ class DecoupledTerm(SoftTargetTerm):
     temperature: float | Schedule = 4.0
     divergence: Callable[..., Tensor] = target_class_kl
 
+    reads_every_class = True
     unit = Unit.LABEL
     requires = Requirements(labels=True, teacher=True)
 

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 from typing_extensions import Self
@@ -12,6 +12,13 @@ from hf_distill.errors import ConfigurationError, MissingTeacherError
 from hf_distill.layer_maps import LayerMap, LayerPair, check_layer_map, layer_pairs
 from hf_distill.terms.base import Term
 from hf_distill.types import Anatomy, Feature, FeatureKind, Positions, Requirements, Signals, TermLoss, Unit
+
+
+class Comparison(NamedTuple):
+    """Features that are compared with each other."""
+
+    student: tuple[Feature, ...]
+    teacher: tuple[Feature, ...]
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,7 @@ class FeatureTerm(Term):
 
     Args:
         layer_map: which layers are compared: `"uniform"`, `"skip"`, `"top"`, `"last"`, or pairs (student layer,
-            teacher layer); see [`layer_pairs`].
+            teacher layer); see [`layer_pairs`]. `"learned"` is for `HiddenStateTerm`.
         side: `"encoder"` or `"decoder"`, where a model has both.
         layers: filled in when the term is bound.
     """
@@ -36,10 +43,18 @@ class FeatureTerm(Term):
 
     first_layer: ClassVar[int] = 1
     """The first layer that has what the term reads."""
+    blends_layers: ClassVar[bool] = False
+    """Whether it can learn from all layers of the teacher at once."""
     needs_same_classes: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_layer_map(self.layer_map)
+        if self.layer_map == "learned" and not self.blends_layers:
+            raise ConfigurationError(
+                "layer_map='learned' blends the hidden states of all layers of the teacher, which "
+                f"{type(self).__name__} cannot. Use `HiddenStateTerm`, or find a map with "
+                "`layer_maps.most_similar_layers`."
+            )
 
     @property
     @abstractmethod
@@ -48,7 +63,7 @@ class FeatureTerm(Term):
 
     @abstractmethod
     def distances(self, student: list[Tensor], teacher: list[Tensor], real: Tensor | None) -> Tensor:
-        """`(B, L)`, or `(B,)` of rows: how far one layer is off, from its features in the order of `kinds`.
+        """`(B, L)`, or `(B,)` of rows: how far off one comparison is, from its features, in the order of `kinds`.
 
         Args:
             real: bool `(B, L)`, True at tokens that are no padding. None says that all are none.
@@ -59,11 +74,23 @@ class FeatureTerm(Term):
         return self.tokens
 
     @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """What is compared with what. The term is the mean over these."""
+        return tuple(
+            Comparison(
+                tuple(self._student(pair, kind) for kind in self.kinds),
+                tuple(Feature(kind, pair.teacher, self.side) for kind in self.kinds),
+            )
+            for pair in self.layers
+        )
+
+    @property
     def requires(self) -> Requirements:
+        comparisons = self.comparisons
         return Requirements(
             teacher=True,
-            student_features=frozenset(self._student(pair, kind) for pair in self.layers for kind in self.kinds),
-            teacher_features=frozenset(self._teacher(pair, kind) for pair in self.layers for kind in self.kinds),
+            student_features=frozenset(feature for each in comparisons for feature in each.student),
+            teacher_features=frozenset(feature for each in comparisons for feature in each.teacher),
         )
 
     def bound(self, name: str, student: Anatomy, teacher: Anatomy) -> Self:
@@ -86,9 +113,6 @@ class FeatureTerm(Term):
     def _student(self, pair: LayerPair, kind: FeatureKind) -> Feature:
         return Feature(kind, pair.student, self.side)
 
-    def _teacher(self, pair: LayerPair, kind: FeatureKind) -> Feature:
-        return Feature(kind, pair.teacher, self.side)
-
     def _features(self, student: Signals, teacher: Signals | None) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
         name = type(self).__name__
         if not self.layers:
@@ -101,6 +125,5 @@ class FeatureTerm(Term):
             raise MissingTeacherError(
                 f"{name} reads features inside of the teacher, and got {given}. Pass a model as `teacher=`."
             )
-        for pair in self.layers:
-            ours = [student.features[self._student(pair, kind)] for kind in self.kinds]
-            yield ours, [teacher.features[self._teacher(pair, kind)] for kind in self.kinds]
+        for ours, theirs in self.comparisons:
+            yield [student.features[feature] for feature in ours], [teacher.features[feature] for feature in theirs]

@@ -1,28 +1,26 @@
 """Feature knowledge: what the layers of a teacher make of each token."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.functional import hidden_mse
 from hf_distill.functional.masking import keep_counted
 from hf_distill.functional.precision import computation_dtype
-from hf_distill.layer_maps import LayerPair
-from hf_distill.terms.feature_terms import FeatureTerm
-from hf_distill.terms.projection import Projection
-from hf_distill.types import Anatomy, Feature, FeatureKind, Unit
+from hf_distill.terms.feature_terms import Comparison
+from hf_distill.terms.projected_states import Pooling, ProjectedStateTerm, pooled_states, rows_with_tokens
+from hf_distill.terms.projection import LearnedValues, Projection
+from hf_distill.types import Feature, Unit
 
 
 POOLINGS = (None, "first", "last", "mean")
 
 
 @dataclass(frozen=True)
-class HiddenStateTerm(FeatureTerm):
+class HiddenStateTerm(ProjectedStateTerm):
     """The distance between hidden states of student and teacher.
 
         Σ over tokens of the mean over pairs of layers of distance(W · student, teacher)
@@ -30,11 +28,18 @@ class HiddenStateTerm(FeatureTerm):
     W is learned, one for each pair, where student and teacher differ in width; else it is left out. It is trained with
     the student, is never part of its files, and is kept beside them in checkpoints.
 
+    With `layer_map="learned"` layer m of the student learns from all layers of the teacher at once,
+
+        Σ over tokens of the mean over m of distance(W_m · student_m, Σ_n softmax_n(a_mn) · teacher_n)
+
+    where a is learned too. It starts at a_mn = −|n − m · N / M|, so nearest to the layers of `"uniform"`. ALP-KD,
+    whose idea this is, makes a of each row's own states, a_mn = student_m · teacher_n, and learns nothing.
+
     Unit: token, of images and sounds row, with `pooled` row. Reads: hidden states of both, of the layers that
-    `layer_map` names; layer 0 is what the first block reads. Learns: W.
+    `layer_map` names; layer 0 is what the first block reads. Learns: W, and a.
 
     Args:
-        layer_map: as in [`FeatureTerm`].
+        layer_map: as in [`FeatureTerm`], or `"learned"`.
         distance: `hidden_mse`, `normalized_squared_distance`, `cosine_distance` or another function of
             `hf_distill.functional` with their signature.
         pooled: compare one vector a row: that of the `"first"` or the `"last"` real token, or the `"mean"` of all.
@@ -48,6 +53,8 @@ class HiddenStateTerm(FeatureTerm):
         Romero et al.: FitNets: Hints for Thin Deep Nets, 2015, https://arxiv.org/abs/1412.6550.
         Jiao et al.: TinyBERT: Distilling BERT for Natural Language Understanding, 2020,
         https://arxiv.org/abs/1909.10351, equations 8 and 9.
+        Passban, Wu, Rezagholizadeh, Liu: ALP-KD: Attention-Based Layer Projection for Knowledge Distillation, 2021,
+        https://arxiv.org/abs/2012.14022.
 
     Example:
 
@@ -56,16 +63,14 @@ class HiddenStateTerm(FeatureTerm):
         >>> term = HiddenStateTerm().bound("hidden", student, teacher)
         >>> term.layers, list(term.learned_parts())
         ((LayerPair(student=1, teacher=2), LayerPair(student=2, teacher=4)), ['hidden_1_2', 'hidden_2_4'])
+        >>> list(HiddenStateTerm("learned").bound("hidden", student, teacher).learned_parts())
+        ['hidden_1', 'hidden_1_layers', 'hidden_2', 'hidden_2_layers']
     """
 
     distance: Callable[..., Tensor] = hidden_mse
-    pooled: Literal["first", "last", "mean"] | None = None
-    _: KW_ONLY
-    name: str = field(default="", repr=False)
-    widths: tuple[int, int] = field(default=(0, 0), repr=False)
-    """Of student and teacher; filled in, as the name, when the term is bound."""
+    pooled: Pooling | None = None
 
-    first_layer = 0
+    blends_layers = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,42 +78,54 @@ class HiddenStateTerm(FeatureTerm):
             raise ConfigurationError(f"pooled must be one of {POOLINGS}, got {self.pooled!r}.")
 
     @property
-    def kinds(self) -> tuple[FeatureKind, ...]:
-        return ("hidden_states",)
-
-    @property
     def unit(self) -> Unit:
         return self.tokens if self.pooled is None else Unit.ROW
 
-    def bound(self, name: str, student: Anatomy, teacher: Anatomy) -> Self:
-        widths = student.stack(self.side).hidden_size, teacher.stack(self.side).hidden_size
-        return replace(super().bound(name, student, teacher), name=name, widths=widths)
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        if self.layer_map != "learned":
+            return super().comparisons
+        theirs = tuple(Feature("hidden_states", layer, self.side) for layer in self._layers("teacher"))
+        return tuple(
+            Comparison(
+                (
+                    self._projected(layer, layer),
+                    Feature("hidden_states", layer, self.side, self._part(layer, "layers")),
+                ),
+                theirs,
+            )
+            for layer in self._layers("student")
+        )
 
     def learned_parts(self) -> Mapping[str, nn.Module]:
-        if self.widths[0] == self.widths[1]:
-            return {}
-        return {self._projection(pair): Projection(*self.widths) for pair in self.layers}
+        if self.layer_map != "learned":
+            return super().learned_parts()
+        layers = self._layers("student")
+        places = torch.tensor(self._layers("teacher"), dtype=torch.float32)
+        parts: dict[str, nn.Module] = {}
+        for layer in layers:
+            if self.widths[0] != self.widths[1]:
+                parts[self._part(layer)] = Projection(*self.widths)
+            parts[self._part(layer, "layers")] = LearnedValues(-(places - layer * len(places) / len(layers)).abs())
+        return parts
 
     def distances(self, student: list[Tensor], teacher: list[Tensor], real: Tensor | None) -> Tensor:
-        (ours,), (theirs,) = student, teacher
+        ours, *weights = student
+        theirs = _blended(weights[0], teacher, real) if weights else teacher[0]
         if self.pooled is None:
             return self.distance(ours, theirs, mask=real)
-        is_row = None if real is None else real.any(dim=1)
-        return self.distance(self._pooled(ours, real), self._pooled(theirs, real), mask=is_row)
+        states = (pooled_states(each, real, self.pooled) for each in (ours, theirs))
+        return self.distance(*states, mask=rows_with_tokens(real))
 
-    def _pooled(self, states: Tensor, real: Tensor | None) -> Tensor:
-        """`(B, H)`: one vector a row."""
-        real = torch.ones_like(states[..., 0], dtype=torch.bool) if real is None else real
-        if self.pooled == "mean":
-            total = keep_counted(states, real).sum(dim=1, dtype=computation_dtype(states))
-            return total / real.sum(dim=1, keepdim=True).clamp(min=1)
-        # argmax takes the first of several
-        index = real.int().argmax(1) if self.pooled == "first" else real.shape[1] - 1 - real.int().flip(1).argmax(1)
-        return states.take_along_dim(index[:, None, None], dim=1).squeeze(1)
+    def _layers(self, model: str) -> list[int]:
+        return sorted({getattr(pair, model) for pair in self.layers})
 
-    def _student(self, pair: LayerPair, kind: FeatureKind) -> Feature:
-        projection = self._projection(pair) if self.widths[0] != self.widths[1] else None
-        return replace(super()._student(pair, kind), projection=projection)
 
-    def _projection(self, pair: LayerPair) -> str:
-        return f"{self.name.replace('.', '_')}_{pair.student}_{pair.teacher}"
+def _blended(weights: Tensor, layers: list[Tensor], real: Tensor | None) -> Tensor:
+    """`(B, L, H)`: Σ_n softmax(weights)_n · layer n, 0 at padding."""
+    dtype = computation_dtype(weights, *layers)
+    shares = weights.to(dtype).softmax(dim=0)
+    return sum(
+        (share * keep_counted(layer.to(dtype), real) for share, layer in zip(shares, layers, strict=True)),
+        torch.zeros((), dtype=dtype, device=weights.device),
+    )

@@ -49,6 +49,8 @@ class IntraClassTerm(SoftTargetTerm):
     temperature: float | Schedule = 1.0
     divergence: Callable[..., Tensor] = intra_class_pearson_distance
 
+    reads_every_class = True
+
     def __call__(self, student: Signals, teacher: Signals | None, where: Positions, progress: float) -> TermLoss:
         if teacher is None:
             raise MissingTeacherError("The intra-class term compares with a teacher's logits, and got teacher=None.")

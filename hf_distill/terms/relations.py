@@ -52,7 +52,7 @@ class RelationTerm(FeatureTerm):
 
     References:
         Wang et al.: MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained
-        Transformers, 2021, https://arxiv.org/abs/2012.15828, equations 5 to 8.
+        Transformers, 2021, https://arxiv.org/abs/2012.15828, its multi-head self-attention relations.
 
     Example:
 

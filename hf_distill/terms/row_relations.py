@@ -1,20 +1,21 @@
 """Relation knowledge: how a teacher sees the rows of a batch beside each other."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.functional import rkd_distance
-from hf_distill.layer_maps import LayerMap, LayerPair
-from hf_distill.terms.hidden_states import HiddenStateTerm
-from hf_distill.types import Feature, FeatureKind
+from hf_distill.layer_maps import LayerMap
+from hf_distill.terms.feature_terms import FeatureTerm
+from hf_distill.terms.projected_states import Pooling, pooled_states, rows_with_tokens
+from hf_distill.types import FeatureKind, Unit
 
 
 @dataclass(frozen=True)
-class RowRelationTerm(HiddenStateTerm):
+class RowRelationTerm(FeatureTerm):
     """The distance between how the rows of a micro-batch relate to each other in the student and in the teacher.
 
         Σ over rows of the mean over pairs of layers of distance(student's rows, teacher's rows)
@@ -50,15 +51,22 @@ class RowRelationTerm(HiddenStateTerm):
 
     layer_map: LayerMap = "last"
     distance: Callable[..., Tensor] = rkd_distance
-    pooled: Literal["first", "last", "mean"] | None = "mean"
+    pooled: Pooling = "mean"
+
+    first_layer = 0
+    unit = Unit.ROW
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.pooled is None:
-            raise ConfigurationError("pooled must be 'first', 'last' or 'mean': rows are related as one vector each.")
+        if self.pooled not in get_args(Pooling):
+            raise ConfigurationError(
+                f"pooled must be 'first', 'last' or 'mean', got {self.pooled!r}: rows are related as one vector each."
+            )
 
-    def learned_parts(self) -> Mapping[str, nn.Module]:
-        return {}
+    @property
+    def kinds(self) -> tuple[FeatureKind, ...]:
+        return ("hidden_states",)
 
-    def _student(self, pair: LayerPair, kind: FeatureKind) -> Feature:
-        return Feature(kind, pair.student, self.side)
+    def distances(self, student: list[Tensor], teacher: list[Tensor], real: Tensor | None) -> Tensor:
+        states = (pooled_states(each, real, self.pooled) for each in (*student, *teacher))
+        return self.distance(*states, mask=rows_with_tokens(real))

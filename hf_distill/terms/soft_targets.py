@@ -7,6 +7,7 @@ from torch import Tensor
 
 from hf_distill.errors import ConfigurationError, MissingTeacherError
 from hf_distill.functional.divergences import forward_kl, logit_mse
+from hf_distill.functional.top_k import on_top_k
 from hf_distill.schedules import Constant, Schedule, as_schedule
 from hf_distill.terms.base import Term
 from hf_distill.types import Positions, Requirements, Signals, TermLoss, Unit
@@ -17,6 +18,9 @@ class SoftTargetTerm(Term):
     """The divergence between the teacher's and the student's softened class distributions.
 
         Σ over positions of T² · KL(softmax(teacher / T) ‖ softmax(student / T))
+
+    Of a teacher that was cached with `top_k`, the divergence is that of [`functional.on_top_k`]: over its k classes
+    and one for all others.
 
     Unit: position. Reads: the logits of both. Learns: nothing.
 
@@ -48,6 +52,7 @@ class SoftTargetTerm(Term):
     temperature: float | Schedule = 2.0
     divergence: Callable[..., Tensor] = forward_kl
 
+    reads_every_class = False
     unit = Unit.POSITION
     requires = Requirements(teacher=True)
 
@@ -62,7 +67,7 @@ class SoftTargetTerm(Term):
     def __call__(self, student: Signals, teacher: Signals | None, where: Positions, progress: float) -> TermLoss:
         if teacher is None:
             raise MissingTeacherError("The soft-target term compares with a teacher's logits, and got teacher=None.")
-        divergence = self.divergence if student.is_distribution else logit_mse
+        divergence = on_top_k(self.divergence) if student.is_distribution else logit_mse
         temperature = as_schedule(self.temperature)(progress)
         values = at_counted(divergence, where.mask, student.logits, teacher.logits, temperature=temperature)
         return TermLoss(values.sum(), where.counts[self.unit])

@@ -43,4 +43,5 @@ class UniversalLogitTerm(SoftTargetTerm):
     temperature: float | Schedule = 1.0
     divergence: Callable[..., Tensor] = field(default_factory=lambda: sorted_probability_distance, init=False)
 
+    reads_every_class = True
     needs_same_classes = False

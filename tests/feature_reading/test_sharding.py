@@ -6,18 +6,25 @@ import pytest
 import torch
 
 from hf_distill.feature_reading import FeatureReader
+from hf_distill.terms.projection import LearnedValues
 from hf_distill.types import Feature, Unit
 from tests.architectures import batch_of, model_of
 from tests.processes import run_two_processes
 
 
-FEATURES = [Feature("hidden_states", 1, projection="p"), Feature("hidden_states", 2), Feature("queries", 2)]
+FEATURES = [
+    Feature("hidden_states", 1, projection="p"),
+    Feature("hidden_states", 1, projection="v"),
+    Feature("hidden_states", 2),
+    Feature("queries", 2),
+]
 
 
 def student_with_reader():
     model = model_of("bert", 2).double().train()
     torch.manual_seed(0)
-    reader = FeatureReader(model, FEATURES, {"p": torch.nn.Linear(16, 3)})
+    parts = {"p": torch.nn.Linear(16, 3), "v": LearnedValues(torch.randn(5))}
+    reader = FeatureReader(model, FEATURES, parts)
     reader.attach()
     return model, reader
 
@@ -34,7 +41,7 @@ def test_a_sharded_student_has_the_same_gradients(tmp_path):
     model, reader = student_with_reader()
     loss_of(model, reader).backward()
     expected = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    assert {"_distillation.p.weight", "_distillation.p.bias"} <= expected.keys()
+    assert {f"_distillation.{name}" for name in ("p.weight", "p.bias", "v.values")} <= expected.keys()
     for rank in range(2):
         saved = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
         assert saved["gradients"].keys() == expected.keys()

@@ -206,8 +206,8 @@ def test_transcripts_without_both_tokenizers(tokens, warnings_said):
         ):
             transcript_alignment(writer(3, 0), other, *tokens)
     assert isinstance(transcript_alignment(writer(3, 0), writer(3, 0), *tokens), TranscriptAlignment)
-    (warning,) = warnings_said
-    assert "a row is taken to be the same token in both" in warning
+    warned = ["a row is taken to be the same token in both" in warning for warning in warnings_said]
+    assert warned == ([] if tokens == (None, None) else [True])
 
 
 def test_lengths_that_nothing_can_make_equal():

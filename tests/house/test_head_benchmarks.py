@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from datasets import Dataset
+from PIL import Image
 
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "heads"
@@ -121,6 +124,47 @@ def test_rouge_l_is_the_f1_of_the_longest_common_subsequence():
 def test_edits_are_the_levenshtein_distance():
     assert scores.edits("kitten", "sitting") == 3
     assert scores.edits("", "abc") == scores.edits("abc", "") == 3
+
+
+def test_the_surest_box_chooses_first_and_no_object_is_found_twice():
+    overlaps = np.array([[0.6, 0.9], [0.4, 0.8], [0.5, 0.0], [0.0, 0.7]])
+    assert scores.are_found(overlaps, 0.5) == [True, False, True, False]
+    assert scores.are_found(np.zeros((2, 0)), 0.5) == [False, False]
+    assert overlaps[0, 1] == 0.9
+
+
+def test_average_precision_is_the_area_under_the_best_precision_at_each_recall():
+    # In order of score: right, wrong, right, right. Precision 1 at recall 1/4, 3/4 at recalls 2/4 and 3/4, then none.
+    found = [True, True, False, True]
+    assert scores.average_precision([0.2, 0.9, 0.7, 0.5], found, 4) == pytest.approx((1 + 3 / 4 + 3 / 4) / 4)
+    assert scores.average_precision([0.2, 0.9], [False, False], 3) == 0.0
+
+
+def test_detectors_are_measured_by_their_boxes_and_mirrored_with_them(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    detection = loaded("detection")
+    pixels = np.zeros((240, 320, 3), dtype=np.uint8)
+    pixels[:120, :160] = 255
+    objects = {"bbox": [[0.0, 0.0, 160.0, 120.0], [160.0, 180.0, 32.0, 60.0]], "category": [0, 1]}
+    row = {"image": Image.fromarray(pixels), "width": 320, "height": 240, "objects": objects}
+
+    (picture,) = detection._pictures([row])
+    right, below = (detection._mirrored(picture, axis) for axis in (0, 1))
+
+    torch.testing.assert_close(
+        picture["labels"]["boxes"], torch.tensor([[0.25, 0.25, 0.5, 0.5], [0.55, 0.875, 0.1, 0.25]])
+    )
+    for other, corner in ((picture, (0, 0)), (right, (0, -1)), (below, (-1, 0))):
+        assert other["pixel_values"].shape == (3, detection.HEIGHT, detection.WIDTH)
+        assert [other["pixel_values"][0][at].item() for at in (corner, (-1, -1))] == [1.0, 0.0]
+    assert right["labels"]["boxes"][0].tolist() == [0.75, 0.25, 0.5, 0.5]
+    assert below["labels"]["boxes"][0].tolist() == [0.25, 0.75, 0.5, 0.5]
+
+    corners = torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.5, 0.75, 0.6, 1.0]])
+    sure = torch.tensor([[0.9, 0.1], [0.2, 0.8]])
+    assert detection.precisions([(corners, sure)], [picture], 2) == [1.0, 1.0]
+    assert detection.precisions([(corners, 1 - sure)], [picture], 2) == [0.5, 0.5]
+    assert detection.precisions([(corners + 0.4, sure)], [picture], 2) == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(

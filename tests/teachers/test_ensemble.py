@@ -17,7 +17,9 @@ from hf_distill.errors import (
 )
 from hf_distill.heads import MultiLabelHead
 from hf_distill.types import Signals
-from tests.gradients import ALPHA, TEMPERATURE, GradientRecorder, relative_difference
+from tests.gradients import ALPHA, TEMPERATURE, GradientRecorder, alpha_of, relative_difference
+from tests.heads.test_dual_encoder import ROWS, clip, siglip, similarities
+from tests.heads.test_dual_encoder import reference as dual_encoder_reference
 from tests.reference import reference_gradients
 from tests.test_comparable import ORDER, TOKENS, language_model, named, padded, with_classes
 from tests.tiny_models import PaddingCollator, bert, model_for, rows_for, word_tokenizer
@@ -52,7 +54,8 @@ class PlainMean:
 
     def __call__(self, **inputs):
         outputs = [model(**inputs) for model in self.models]
-        names = ("start_logits", "end_logits") if self.task == "answers" else ("logits",)
+        names = {"answers": ("start_logits", "end_logits"), "embeddings": ("last_hidden_state",)}
+        names = names.get(self.task, ("logits",))
         return SimpleNamespace(**{name: self.of_scores([each[name] for each in outputs]) for name in names})
 
     def of_scores(self, scores):
@@ -61,7 +64,7 @@ class PlainMean:
         return torch.stack([self.of_class(scores, index) for index in range(len(scores[0]))])
 
     def of_class(self, scores, index):
-        if self.task == "regression" or self.average == "logits":
+        if self.task in ("regression", "embeddings") or self.average == "logits":
             return sum(share * each[index] for share, each in zip(SHARES, scores, strict=True))
         if self.task == "multi_label":
             yes = sum(share / (1 + torch.exp(-each[index])) for share, each in zip(SHARES, scores, strict=True))
@@ -78,17 +81,55 @@ SPLITS = {
         "extra_padding": 5,
     },
 }
-TASKS = ("single_label", "multi_label", "regression", "tokens", "answers", "masked", "causal", "seq2seq")
+WRITERS = ("tokens", "answers", "masked", "causal", "seq2seq", "transcripts")
+TASKS = ("single_label", "multi_label", "regression", "embeddings", *WRITERS)
 
 
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
 @pytest.mark.parametrize("task", TASKS)
 def test_the_gradient_is_that_of_the_mean_by_its_definition(tmp_path, task, average):
     mean, rows = PlainMean(task, members(task), average), rows_for(task)
-    _, expected = reference_gradients(model_for(task, 1).double(), mean, task, rows, TEMPERATURE, ALPHA)
+    alpha = alpha_of(task)
+    _, expected = reference_gradients(model_for(task, 1).double(), mean, task, rows, TEMPERATURE, alpha)
     for split in SPLITS.values():
+        split = {**split, "alpha": alpha}
         found = gradients_of(tmp_path, task, EnsembleTeacher(members(task), WEIGHTS, average), **split)
         assert relative_difference(found, {name: expected[name] for name in found}) < 1e-6
+
+
+@pytest.mark.parametrize("build, activation", [(clip, "softmax"), (siglip, "sigmoid")])
+def test_the_mean_of_dual_encoders(tmp_path, build, activation):
+    """Of the distributions over texts and over images, or of the yes or no of each pair, of one micro-batch."""
+    teachers = [build(layers).double().eval() for layers in (2, 3)]
+    recorder = GradientRecorder()
+    options = {"max_steps": 1, "learning_rate": 0.0, "per_device_train_batch_size": 8, "callbacks": [recorder]}
+    teacher = EnsembleTeacher(teachers, WEIGHTS)
+    trainer_for(tmp_path, student=build().double(), teacher=teacher, rows=ROWS, **options).train()
+    student = build().double()
+    ours = torch.stack([torch.stack(row) for row in similarities(student, ROWS)])
+    with torch.no_grad():
+        scores = [torch.stack([torch.stack(row) for row in similarities(model, ROWS)]) for model in teachers]
+    own, _ = dual_encoder_reference(student, teachers[0], ROWS, activation)
+    values = []
+    if activation == "sigmoid":
+        for index in range(64):
+            p = sum(w / (1 + torch.exp(-z.flatten()[index])) for w, z in zip(SHARES, scores, strict=True))
+            values.append(divergence(torch.stack((ours.flatten()[index], torch.zeros(()))), torch.stack((p, 1 - p))))
+    else:
+        for mine, theirs in ((ours, scores), (ours.T, [z.T for z in scores])):
+            for row in range(8):
+                p = sum(w * torch.exp(z[row]) / torch.exp(z[row]).sum() for w, z in zip(SHARES, theirs, strict=True))
+                values.append(divergence(mine[row], p))
+    (ALPHA * own + (1 - ALPHA) * sum(values) / len(values)).backward()
+    expected = {name: p.grad for name, p in student.named_parameters() if p.grad is not None}
+    assert relative_difference(recorder.steps[0], expected) < 1e-6
+
+
+def divergence(scores, probabilities):
+    """T² · KL from softened probabilities to softened scores."""
+    p = probabilities ** (1 / TEMPERATURE) / (probabilities ** (1 / TEMPERATURE)).sum()
+    q = torch.exp(scores / TEMPERATURE) / torch.exp(scores / TEMPERATURE).sum()
+    return TEMPERATURE**2 * (p * (p / q).log()).sum()
 
 
 def test_the_two_averages_and_other_weights_are_not_the_same(tmp_path):

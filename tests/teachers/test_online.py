@@ -14,6 +14,7 @@ from hf_distill.heads import MaskedLMHead, SingleLabelHead, head_of
 from hf_distill.teachers import OnlineTeacher
 from tests.processes import run_two_processes
 from tests.tiny_models import HEADS, VOCAB_SIZE, PaddingCollator, bert, llama, model_for, rows_for
+from tests.tiny_trainers import loss_logs, trainer_for
 
 
 def teacher_for(head, layers=2):
@@ -185,6 +186,32 @@ def test_moves_to_the_student_unless_it_has_a_place(attributes, moves):
     teacher.prepare(accelerator)
     assert model.sent == ([accelerator.device] if moves else [])
     assert teacher.signals({"input_ids": torch.zeros(2, 4)}).logits.shape == (2, 3)
+
+
+@pytest.mark.parametrize("place", ["cpu", "disk"])
+def test_stays_as_it_was_loaded(tmp_path, place):
+    """By Transformers' own arguments: in bfloat16, on the CPU, or with its blocks on disk until they are needed."""
+    model = model_for("single_label", 2)
+    model.save_pretrained(tmp_path / "teacher")
+    parts = {"bert.embeddings": "cpu", "bert.encoder": "disk", "bert.pooler": "cpu", "classifier": "cpu"}
+    loaded = type(model).from_pretrained(
+        tmp_path / "teacher",
+        dtype=torch.bfloat16,
+        device_map=parts if place == "disk" else "cpu",
+        offload_folder=tmp_path / "offloaded",
+    )
+    weight = loaded.bert.encoder.layer[0].output.dense.weight
+    assert weight.device.type == ("meta" if place == "disk" else "cpu")
+    trainer = trainer_for(tmp_path, teacher=loaded)
+    trainer.train()
+    batch = PaddingCollator()(rows_for("single_label"))
+    logits = trainer.teacher.signals(batch).logits
+    assert logits.dtype == torch.bfloat16
+    expected = OnlineTeacher(model, head_of(model)).signals(batch).logits
+    assert torch.allclose(logits.float(), expected, atol=0.05)
+    kept = loaded.bert.encoder.layer[0].output.dense.weight
+    assert (kept.device, kept.dtype) == (weight.device, torch.bfloat16)
+    assert all(log["loss/soft"] > 0 for log in loss_logs(trainer))
 
 
 def test_is_registered_with_no_accelerator():

@@ -1,5 +1,7 @@
 """Features of two made-up models, and where they count."""
 
+from dataclasses import replace
+
 import torch
 
 from hf_distill.types import Anatomy, Positions, Signals, StackShape, Unit
@@ -11,6 +13,24 @@ WIDE = Anatomy("Wide", {"": StackShape(4, 12, 3, 12)})
 REAL = torch.tensor(
     [[True, True, True, True, True], [True, True, True, False, False], [False, True, True, True, False]]
 )
+
+
+def pair_of(term, parts=None, **sizes):
+    """Random signals of a bound term's student and teacher, and what the term learns, applied to the student's."""
+    student = signals_of({replace(feature, projection=None) for feature in term.requires.student_features}, 1, **sizes)
+    parts = learned(term) if parts is None else parts
+    features = {}
+    for feature in term.requires.student_features:
+        tensor = student.features[replace(feature, projection=None)]
+        features[feature] = tensor if feature.projection is None else parts[feature.projection](tensor).detach()
+    return replace(student, features=features), signals_of(term.requires.teacher_features, 2, **sizes)
+
+
+def learned(term):
+    """The learned parts of a term, the same each time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return term.learned_parts()
 
 
 def signals_of(features, seed, rows=3, length=5, width=8, dtype=torch.float32):

@@ -10,9 +10,19 @@ from hf_distill import Objective
 from hf_distill.errors import ConfigurationError, MissingTeacherError
 from hf_distill.functional import cosine_distance, normalized_squared_distance
 from hf_distill.layer_maps import LayerPair
-from hf_distill.terms import AttentionMapTerm, AttentionScoreTerm, FeatureTerm, HiddenStateTerm, RelationTerm
+from hf_distill.terms import (
+    AttentionMapTerm,
+    AttentionScoreTerm,
+    ContrastiveTerm,
+    FeatureTerm,
+    FlowTerm,
+    HiddenStateTerm,
+    RelationTerm,
+    SelectivityTerm,
+    VariationalTerm,
+)
 from hf_distill.types import Anatomy, Feature, Positions, Signals, StackShape, Unit
-from tests.terms.features import REAL, STUDENT, TEACHER, signals_of, where
+from tests.terms.features import REAL, STUDENT, TEACHER, pair_of, where
 
 
 TERMS = {
@@ -27,17 +37,31 @@ TERMS = {
     "attention relation": RelationTerm("uniform", ("attention", "values"), num_relation_heads=4),
     "scores": AttentionScoreTerm(),
     "maps": AttentionMapTerm(),
+    "learned layers": HiddenStateTerm("learned"),
+    "learned layers of rows": HiddenStateTerm("learned", cosine_distance, "mean"),
+    "flow": FlowTerm(),
+    "selectivity": SelectivityTerm("uniform"),
+    "variational": VariationalTerm(),
+    "contrastive": ContrastiveTerm(temperature=1.0, projection_size=4),
+    "contrastive first": ContrastiveTerm("uniform", temperature=1.0, projection_size=4, pooled="first"),
 }
-PER_ROW = ("first", "last", "mean")
+PER_ROW = (
+    "first",
+    "last",
+    "mean",
+    "learned layers of rows",
+    "flow",
+    "selectivity",
+    "contrastive",
+    "contrastive first",
+)
+CONTRASTIVE = ("contrastive", "contrastive first")
+NOT_ZERO = (*CONTRASTIVE, "variational", "learned layers", "learned layers of rows")
+"""Those that are not 0 where student and teacher agree, or that nothing agrees with."""
 
 
 def bound(name):
     return TERMS[name].bound("term", STUDENT, TEACHER)
-
-
-def pair_of(term, **sizes):
-    requires = term.requires
-    return signals_of(requires.student_features, 1, **sizes), signals_of(requires.teacher_features, 2, **sizes)
 
 
 def changed(signals, function):
@@ -55,9 +79,11 @@ def as_teacher(term, student):
 
 
 def on_tokens(function):
-    """Applied to the axis of tokens, wherever a kind of feature has it."""
+    """Applied to the axis of tokens, wherever a kind of feature has it. What is learned has none."""
 
     def apply(feature, tensor):
+        if tensor.ndim < 3:
+            return tensor
         axes = {"hidden_states": (1,), "attentions": (2, 3)}.get(feature.kind, (2,))
         for axis in axes:
             tensor = function(tensor, axis)
@@ -78,17 +104,19 @@ def test_a_sum_with_its_count(name):
 
 @pytest.mark.parametrize("name", TERMS)
 def test_requires_is_truthful(name):
-    """It reads what it declares, and all of that."""
+    """It reads what it declares, and all of that; and what it declares as learned it learns."""
     term = bound(name)
     student, teacher = pair_of(term)
     assert term.requires.teacher and term.requires.student_features
+    projections = {feature.projection for feature in term.requires.student_features} - {None}
+    assert projections == term.learned_parts().keys()
     for feature in term.requires.student_features:
         less = {other: tensor for other, tensor in student.features.items() if other != feature}
         with pytest.raises(KeyError):
             term(replace(student, features=less), teacher, where(), 0.0)
 
 
-@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("name", [name for name in TERMS if name not in NOT_ZERO])
 def test_zero_where_student_and_teacher_agree(name):
     term = bound(name)
     student, _ = pair_of(term)
@@ -105,7 +133,7 @@ def test_padding_is_never_read(name):
 
         def spoilt(feature, tensor, fill=fill):
             axes = {"hidden_states": [1], "attentions": [2, 3]}.get(feature.kind, [2])
-            for axis in axes:
+            for axis in axes if tensor.ndim > 2 else []:
                 shape = [len(REAL)] + [1] * (tensor.ndim - 1)
                 shape[axis] = REAL.shape[1]
                 tensor = tensor.masked_fill(~REAL.view(shape), fill)
@@ -135,7 +163,7 @@ def test_further_padding_changes_nothing(name):
     assert torch.allclose(padded.total, straight.total, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("name", [name for name in TERMS if name not in CONTRASTIVE])
 def test_rows_are_summed(name):
     """A batch is the sum of its rows, each cut to its real tokens, in any order."""
     term = bound(name)
@@ -146,7 +174,8 @@ def test_rows_are_summed(name):
         kept = REAL[row].nonzero().flatten()
 
         def cut(feature, tensor, row=row, kept=kept):
-            return on_tokens(lambda t, axis: t.index_select(axis, kept))(feature, tensor[row : row + 1])
+            rows = tensor if tensor.ndim < 3 else tensor[row : row + 1]
+            return on_tokens(lambda t, axis: t.index_select(axis, kept))(feature, rows)
 
         single = where(torch.ones(1, len(kept), dtype=torch.bool), rows=1)
         loss = term(changed(student, cut), changed(teacher, cut), single, 0.0)
@@ -201,6 +230,13 @@ def test_a_term_that_is_bound_to_no_models(name):
     assert TERMS[name].requires.student_features == frozenset()
     with pytest.raises(ConfigurationError, match=f"{type(TERMS[name]).__name__} compares layers .* bound to none"):
         TERMS[name](Signals(torch.zeros(1)), Signals(torch.zeros(1)), where(), 0.0)
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_layers_are_blended_by_hidden_states_alone(name):
+    if not isinstance(TERMS[name], HiddenStateTerm):
+        with pytest.raises(ConfigurationError, match=f"'learned' blends .* {type(TERMS[name]).__name__} cannot"):
+            replace(TERMS[name], layer_map="learned")
 
 
 @pytest.mark.parametrize("teacher", [None, Signals(torch.zeros(1))])

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from hf_distill.errors import ConfigurationError
-from hf_distill.functional import normalized_squared_distance
+from hf_distill.functional import cosine_distance, normalized_squared_distance
 from hf_distill.layer_maps import LayerPair
 from hf_distill.terms import HiddenStateTerm
 from hf_distill.types import Feature, Signals
-from tests.terms.features import REAL, STUDENT, TEACHER, WIDE, signals_of, where
+from tests.terms.features import REAL, STUDENT, TEACHER, WIDE, learned, pair_of, signals_of, where
 
 
 def states(term, student, teacher):
@@ -95,3 +95,59 @@ def test_a_row_without_tokens_is_at_distance_0():
     less = term(student, teacher, where(real), 0.0)
     only = [Signals(s.logits, features={f: t[[0, 2]] for f, t in s.features.items()}) for s in (student, teacher)]
     assert torch.allclose(less.total, term(*only, where(REAL[[0, 2]]), 0.0).total)
+
+
+# ---- Learned layer maps ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("teacher, width", [(TEACHER, 8), (WIDE, 12)])
+def test_each_layer_learns_from_a_blend_of_all_in_loops(teacher, width):
+    """Mean over m of the mean squared difference of W_m s_m and Σ_n softmax(a_m)_n t_n."""
+    term = HiddenStateTerm("learned").bound("h", STUDENT, teacher)
+    parts = learned(term)
+    assert list(parts) == (["h_1_layers", "h_2_layers"] if width == 8 else ["h_1", "h_1_layers", "h_2", "h_2_layers"])
+    for layer in (1, 2):
+        parts[f"h_{layer}_layers"].values.data = torch.linspace(-1.0, 1.5 * layer, 4)
+    plain = signals_of({Feature("hidden_states", layer) for layer in (1, 2)}, 1)
+    theirs = signals_of(term.requires.teacher_features, 2, width=width)
+    expected = 0.0
+    for row, token in REAL.nonzero().tolist():
+        for layer in (1, 2):
+            state = plain.features[Feature("hidden_states", layer)][row, token]
+            if width > 8:
+                state = parts[f"h_{layer}"].weight @ state + parts[f"h_{layer}"].bias
+            powers = torch.exp(parts[f"h_{layer}_layers"].values).tolist()
+            layers = [theirs.features[Feature("hidden_states", n)][row, token].tolist() for n in (1, 2, 3, 4)]
+            blend = [sum(p * t[d] for p, t in zip(powers, layers, strict=True)) / sum(powers) for d in range(width)]
+            expected += sum((x - y) ** 2 for x, y in zip(state.tolist(), blend, strict=True)) / width / 2
+    assert term(pair_of(term, parts)[0], theirs, where(), 0.0).total.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_blend_starts_at_the_uniform_map():
+    """Of 2 layers and 4: layers 2 and 4, each next to a neighbour by e⁻¹."""
+    parts = learned(HiddenStateTerm("learned").bound("h", STUDENT, TEACHER))
+    assert parts["h_1_layers"].values.tolist() == [-1.0, 0.0, -1.0, -2.0]
+    assert parts["h_2_layers"].values.tolist() == [-3.0, -2.0, -1.0, 0.0]
+
+
+def test_a_blend_that_is_all_of_one_layer():
+    """It is at the distance of that layer."""
+    term = HiddenStateTerm("learned", cosine_distance).bound("h", STUDENT, TEACHER)
+    parts = learned(term)
+    for layer, chosen in ((1, 3), (2, 4)):
+        parts[f"h_{layer}_layers"].values.data = torch.tensor([50.0 * (n == chosen) for n in (1, 2, 3, 4)])
+    student, teacher = pair_of(term, parts)
+    explicit = HiddenStateTerm([(1, 3), (2, 4)], cosine_distance).bound("h", STUDENT, TEACHER)
+    assert torch.allclose(
+        term(student, teacher, where(), 0.0).total, explicit(student, teacher, where(), 0.0).total, rtol=1e-6
+    )
+
+
+def test_gradients_of_a_blend():
+    term = HiddenStateTerm("learned").bound("h", STUDENT, TEACHER)
+    parts = {name: part.double() for name, part in learned(term).items()}
+    student, teacher = pair_of(term, parts, dtype=torch.float64)
+    ours, theirs = term.comparisons[0]
+    inputs = [student.features[feature].requires_grad_() for feature in ours]
+    given = [teacher.features[feature] for feature in theirs]
+    assert torch.autograd.gradcheck(lambda *features: term.distances(list(features), given, REAL), inputs)

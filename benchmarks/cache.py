@@ -1,0 +1,238 @@
+"""What a cache of a teacher's answers costs and keeps: bytes, error, gradient, and time of a step.
+
+    python benchmarks/cache.py
+
+The teacher is the one of `examples/distill_language_model.py`, trained there on the Python language reference. With
+`--rows 10000000` it also measures how fast a cache of so many synthetic rows opens and is read.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from main_job import load_example
+from measuring import in_turn, ratio, save
+from torch.nn.functional import cosine_similarity
+from transformers import TrainerCallback, default_data_collator
+
+from hf_distill import DistillationTrainer, DistillationTrainingArguments, cache_teacher, head_of
+from hf_distill.cache import CacheReader, CacheWriter, DenseRecords, Manifest
+from hf_distill.cache.shards import Row
+from hf_distill.functional import forward_kl, on_top_k
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "dense, float32": {"dtype": "float32"},
+    "dense, float16": {"dtype": "float16"},
+    "dense, bfloat16": {"dtype": "bfloat16"},
+    "dense, uint8": {"dtype": "uint8"},
+    "k = 32, float16": {"top_k": 32},
+    "k = 64, float16": {"top_k": 64},
+    "k = 64, bfloat16": {"top_k": 64, "dtype": "bfloat16"},
+    "k = 64, uint8": {"top_k": 64, "dtype": "uint8"},
+}
+TEMPERATURES = (1.0, 2.0, 3.0)
+
+
+def bytes_per_token(reader: CacheReader, num_tokens: int) -> tuple[float, float]:
+    """Of a record before compression, and of the whole folder."""
+    on_disk = sum(path.stat().st_size for path in reader.path.rglob("*") if path.is_file())
+    return reader.records.num_bytes(1000) / 1000, on_disk / num_tokens
+
+
+def gradient(student: Any, batch: dict[str, Any], signals: Any, mask: Any, temperature: float) -> Any:
+    """Of the soft targets by the student's weights."""
+    student.zero_grad()
+    logits = student(input_ids=batch["input_ids"]).logits[mask]
+    on_top_k(forward_kl)(logits, signals.logits[mask], temperature=temperature).sum().backward()
+    return torch.cat([parameter.grad.flatten() for parameter in student.parameters() if parameter.grad is not None])
+
+
+def quality(work: Any, teacher: Any, student: Any, folder: Path) -> dict[str, Any]:
+    """Each kind of cache against the teacher itself."""
+    rows = work.train.select(range(256))
+    batch = default_data_collator([rows[number] for number in range(16)])
+    head = head_of(teacher)
+    mask = head.mask(batch)
+    results = {}
+    with torch.no_grad():
+        exact = teacher.eval()(input_ids=batch["input_ids"]).logits
+    online = type("Said", (), {"logits": exact})
+    for name, options in KINDS.items():
+        cached = cache_teacher(teacher, rows, folder / name, data_collator=default_data_collator, **options)
+        cached.meet(student, head)
+        signals = cached.signals(batch)
+        raw, on_disk = bytes_per_token(cached.cache, len(rows) * (work.job.block_size - 1))
+        found = signals.logits
+        if "top_k" in options:
+            error = (found.values[mask].float() - exact.log_softmax(-1)[mask].gather(-1, found.indices[mask])).abs()
+        else:
+            error = (found[mask].float() - exact[mask]).abs()
+        cosines = {
+            temperature: cosine_similarity(
+                gradient(student, batch, signals, mask, temperature),
+                gradient(student, batch, online, mask, temperature),
+                dim=0,
+            ).item()
+            for temperature in TEMPERATURES
+        }
+        results[name] = {
+            "bytes_per_token": raw,
+            "bytes_per_token_on_disk": on_disk,
+            "largest_error": error.max().item(),
+            "mean_error": error.mean().item(),
+            "gradient_cosine": cosines,
+        }
+    return results
+
+
+class Stopwatch(TrainerCallback):
+    """Times the steps after the first few."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 3:
+            self.start = time.perf_counter()
+        self.seconds = (time.perf_counter() - self.start) / max(1, state.global_step - 3)
+
+    start = 0.0
+
+
+def step_seconds(work: Any, student: Any, teacher: Any, alpha: float, steps: int) -> float:
+    stopwatch = Stopwatch()
+    arguments: dict[str, Any] = {"max_steps": steps + 3, "per_device_train_batch_size": 16, "disable_tqdm": True}
+    arguments |= {"report_to": [], "save_strategy": "no", "logging_steps": 10**6, "use_cpu": True, "preflight": False}
+    DistillationTrainer(
+        model=student,
+        teacher=teacher,
+        args=DistillationTrainingArguments(tempfile.gettempdir(), alpha=alpha, **arguments),
+        train_dataset=work.train.select(range(256)),
+        data_collator=default_data_collator,
+        callbacks=[stopwatch],
+    ).train()
+    return stopwatch.seconds
+
+
+def reading_seconds(cached: Any, batch: dict[str, Any]) -> float:
+    start = time.perf_counter()
+    for _ in range(5):
+        cached.answers(batch)
+    return (time.perf_counter() - start) / 5
+
+
+def synthetic(rows: int, folder: Path) -> dict[str, float]:
+    """A cache of two float16 classes a row: what opening it and looking up batches of 32 takes."""
+    records = DenseRecords((2,), "float16")
+    answers = records.encode({"values": torch.tensor([[1.0, -1.0]])})
+    known: dict[str, Any] = {name: {} for name in ("teacher", "head", "processing", "data")}
+    manifest = Manifest(
+        **known,
+        tokenizer=None,
+        inputs=("input_ids",),
+        teacher_inputs=(),
+        answers=records.description(),
+        rows_per_shard=2**20,
+    )
+    numbers = [range(start, min(rows, start + 2**20)) for start in range(0, rows, 2**20)]
+    writer = CacheWriter(folder / "synthetic", manifest, len(numbers))
+    key = lambda number: (number * 0x9E3779B97F4A7C15 % 2**64).to_bytes(8, "big") + number.to_bytes(8, "big")  # noqa: E731
+    for number, part in enumerate(numbers):
+        writer.write(number, (Row(key(each), 1, answers) for each in part))
+    writer.finish(lambda path: path.mkdir())
+    start = time.perf_counter()
+    reader = CacheReader(folder / "synthetic")
+    opening = time.perf_counter() - start
+    batches = [[key(int(each)) for each in part] for part in np.random.randint(0, rows, (2000, 32))]
+    start = time.perf_counter()
+    for keys in batches:
+        for number, each in zip(reader.find(keys).tolist(), keys, strict=True):
+            row = reader.row(number, each)
+            reader.records.decode(row.answer, row.num_positions)
+    seconds = time.perf_counter() - start
+    return {"rows": rows, "opening_seconds": opening, "rows_per_second": 32 * len(batches) / seconds}
+
+
+def step_ratios(
+    work: Any, teacher: Any, student: Any, folder: Path, arguments: Any
+) -> tuple[dict[str, Any], list[str]]:
+    """Steps with the teacher, with its cache and without either, in turn."""
+    cached = cache_teacher(
+        teacher,
+        work.train.select(range(256)),
+        folder / "k = 64, float16",
+        data_collator=default_data_collator,
+        top_k=64,
+    )
+    cached.meet(student, head_of(student))
+    batch = default_data_collator([work.train[number] for number in range(16)])
+    figures = in_turn(
+        {
+            "online": lambda: step_seconds(work, student, teacher, 0.5, arguments.steps),
+            "cached": lambda: step_seconds(work, student, cached, 0.5, arguments.steps),
+            "alone": lambda: step_seconds(work, student, None, 1.0, arguments.steps),
+            "reading": lambda: reading_seconds(cached, batch),
+        },
+        arguments.rounds,
+    )
+    steps = {
+        "cached / online": ratio(figures, "cached", "online"),
+        "cached / labels alone": ratio(figures, "cached", "alone"),
+        "reading / cached": ratio(figures, "reading", "cached"),
+    }
+    lines = [
+        "",
+        "| step, k = 64 | ratio |",
+        "|---|---|",
+        *(f"| {name} | {value:.3f} |" for name, value in steps.items()),
+    ]
+    lines.append(f"\nA cached step takes {1e3 * statistics.median(figures['cached']):.0f} ms.")
+    return {"seconds": figures, "ratios": steps, "rounds": arguments.rounds}, lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--teacher_steps", type=int, default=400)
+    parser.add_argument("--student_steps", type=int, default=80, help="on the text alone, before it is compared")
+    parser.add_argument("--rows", type=int, default=0)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    folder = Path(tempfile.mkdtemp())
+    example = load_example()
+    work = example.MainJob.prepare(
+        example.JobArguments(output_dir=str(folder / "job"), teacher_steps=arguments.teacher_steps)
+    )
+    teacher, student = work.teacher(), work.student(0)
+    if arguments.student_steps:
+        work.fit("student", student, arguments.student_steps, work.job.student_learning_rate)
+    results: dict[str, Any] = {"vocab_size": len(work.tokenizer), "kinds": quality(work, teacher, student, folder)}
+    lines = [
+        "| kept | bytes per token | on disk | mean error | largest | gradient cosine at T = 1 | 2 | 3 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in results["kinds"].items():
+        cosines = " | ".join(f"{value:.5f}" for value in row["gradient_cosine"].values())
+        lines.append(
+            f"| {name} | {row['bytes_per_token']:.0f} | {row['bytes_per_token_on_disk']:.1f} "
+            f"| {row['mean_error']:.5f} | {row['largest_error']:.4f} | {cosines} |"
+        )
+    found, rows = step_ratios(work, teacher, student, folder, arguments)
+    results |= found
+    lines += rows
+    if arguments.rows:
+        results["synthetic"] = found = synthetic(arguments.rows, folder)
+        lines.append(
+            f"A cache of {found['rows']:,} rows opens in {found['opening_seconds']:.2f} s and gives "
+            f"{found['rows_per_second']:,.0f} rows a second."
+        )
+    save("cache", results, "\n".join(lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,428 @@
+"""Ask a teacher once about every row, and write down what it says."""
+
+import hashlib
+import inspect
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import send_to_device
+from torch import Tensor
+from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase, default_data_collator
+from transformers.trainer_utils import unwrap_peft_model
+from transformers.utils import logging
+
+from hf_distill.cache import CacheWriter, DenseRecords, Manifest, Records, TopKRecords
+from hf_distill.cache.manifest import MANIFEST, tokenizer_hash, weight_hash
+from hf_distill.cache.records import Answers, CacheDType, check_dtype
+from hf_distill.cache.shards import Row
+from hf_distill.errors import (
+    CacheMismatchError,
+    ConfigurationError,
+    EmptyDatasetError,
+    MissingInputError,
+    UnsupportedModelError,
+)
+from hf_distill.functional.top_k import top_k_logits
+from hf_distill.heads import Head, ObjectDetectionHead, QuestionAnsweringHead, head_of, head_of_checkpoint
+from hf_distill.teachers.base import Teacher
+from hf_distill.teachers.cached import CachedTeacher, answer_mask, batch_keys, head_description, read_names
+from hf_distill.teachers.online import OnlineTeacher
+from hf_distill.teachers.reading import as_read_by_teacher
+from hf_distill.types import TAIL_EXPONENTS, TEACHER_PREFIX, Batch
+
+
+logger = logging.get_logger(__name__)
+
+NUM_PROBED_ROWS = 64
+NUM_PROBED_ALONE = 4
+MAX_SHARD_ROWS = 2**14
+MAX_SHARD_BYTES = 2**27
+"""Of a shard's answers before compression, and of its inputs: what is lost at most when a build is killed."""
+
+LABEL_COLUMNS = ("label", "label_ids", "labels")
+
+
+def cache_teacher(
+    teacher: PreTrainedModel | str | Path | OnlineTeacher,
+    dataset: Any,
+    path: str | Path,
+    *,
+    eval_dataset: Any = None,
+    processing_class: Any = None,
+    data_collator: Callable[[Any], Any] | None = None,
+    head: Head | None = None,
+    batch_size: int = 32,
+    top_k: int | None = None,
+    dtype: CacheDType = "float16",
+    epochs: int | None = None,
+    remove_unused_columns: bool = True,
+) -> CachedTeacher:
+    """What a teacher says about every row of a data set, written into a folder that can be trained from.
+
+    The teacher runs once over the rows, in batches of similar length, in eval mode and its own dtype, where it is (on
+    the GPU of its process, if it is given by name). A build that was stopped, at whatever moment, goes on where it was
+    when it is called again, and gives the same files; a finished one is opened. Several processes (`torchrun`,
+    `accelerate launch`) share the shards.
+
+    Args:
+        teacher: a model, a Hub id or a local path. Of several teachers, each has a cache of its own, and a list of
+            caches is a teacher.
+        dataset: the rows to train on, as they go to the Trainer: anything with a length and rows by number.
+        path: the folder to be made.
+        eval_dataset: rows to evaluate on, which are collated by `data_collator.for_evaluation()`, where it has one.
+        processing_class: the tokenizer, image processor or feature extractor. A tokenizer is compared with the
+            student's later on, and pads where there is no `data_collator`.
+        data_collator: what makes batches, as in `Trainer`.
+        head: how to read the outputs of a model that we do not know.
+        batch_size: rows that the teacher reads at once.
+        top_k: for language models: keep this many of the likeliest tokens of each position, with the weight of all
+            others. None keeps every token.
+        dtype: what numbers are kept in: "float32", "float16", "bfloat16" or "uint8".
+        epochs: for a collator that draws other masks in each epoch: of how many.
+        remove_unused_columns: whether the collator gets to see the columns that the teacher reads, and labels, alone.
+
+    Returns:
+        The teacher that the folder now is; `teacher=path` is the same.
+
+    Raises:
+        ConfigurationError: if an argument is none of those above, numbers do not fit into `dtype`, or rows are masked
+            or augmented anew each time, which no cache can serve.
+        CacheMismatchError: if there is another cache at `path`, begun or finished.
+        UnsupportedModelError: if answers of this kind depend on more than their row.
+        EmptyDatasetError: if there are no rows.
+        MissingInputError: if a batch holds nothing that the teacher reads.
+    """
+    check_dtype(dtype)
+    path = Path(path)
+    online = _online(teacher, head)
+    check_cacheable(online.head, top_k)
+    rows = _Rows(online, dataset, data_collator, processing_class, eval_dataset, epochs, remove_unused_columns)
+    inputs, keys = rows.probe()
+    build = _Build(online, rows, inputs, batch_size, top_k, dtype)
+    manifest = build.manifest(keys, rows.tokenizer)
+    if (path / MANIFEST).is_file():
+        cached = CachedTeacher(path)
+        if differences := cached.cache.manifest.differences(manifest):
+            raise CacheMismatchError(
+                f"there is another cache at {str(path)!r}; that one and the one to be made differ in "
+                f"{'; '.join(differences)}. Choose another `path`, or delete it."
+            )
+        return cached
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ConfigurationError(f"`path` {str(path)!r} exists and is no cache. Choose a folder that does not exist.")
+    build.write(path, manifest, rows.tokenizer)
+    return CachedTeacher(path)
+
+
+def check_cacheable(head: Head, top_k: int | None = None) -> None:
+    """What a head reads can be kept row by row.
+
+    Raises:
+        UnsupportedModelError: if it cannot, or not the likeliest classes alone.
+    """
+    name = type(head).__name__
+    if head.compares_rows:
+        raise UnsupportedModelError(
+            f"answers read by a {name} compare the rows of a micro-batch with each other, so they belong to no row "
+            "and cannot be cached. Pass the model as `teacher=`, or compare each row's own vector with "
+            "`head=EmbeddingHead()`."
+        )
+    if isinstance(head, ObjectDetectionHead):
+        raise UnsupportedModelError(
+            f"answers read by a {name} are sets of boxes beside their classes, which are not cached. Pass the model "
+            "as `teacher=`."
+        )
+    if top_k is not None and not head.is_language_model:
+        raise UnsupportedModelError(
+            f"`top_k={top_k}` keeps the likeliest tokens of a vocabulary, and a {name} has none. Leave `top_k` out: "
+            "all classes are few."
+        )
+
+
+def _online(teacher: Any, head: Head | None) -> OnlineTeacher:
+    if isinstance(teacher, OnlineTeacher):
+        return teacher
+    if isinstance(teacher, (str, Path)):
+        online = OnlineTeacher.from_pretrained(teacher, head or head_of_checkpoint(teacher))
+        if torch.cuda.is_available() and not online.is_spread:
+            online.model.to(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")  # type: ignore[arg-type]
+        return online
+    if isinstance(teacher, (Teacher, list, tuple)):
+        raise UnsupportedModelError(
+            f"`teacher` is a {type(teacher).__name__}, which is brought onto the student's classes when there is one. "
+            "Cache each of its members, and pass the list of their paths as `teacher=`, or an `EnsembleTeacher` of it."
+        )
+    return OnlineTeacher(teacher, head or head_of(teacher))
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One way through some rows."""
+
+    dataset: Any
+    collator: Any
+    epoch: int
+
+
+class _Rows:
+    """All rows that are asked about, and how they become batches."""
+
+    def __init__(
+        self,
+        teacher: OnlineTeacher,
+        dataset: Any,
+        collator: Any,
+        processing_class: Any,
+        eval_dataset: Any,
+        epochs: int | None,
+        remove_unused_columns: bool,
+    ) -> None:
+        readers = (
+            processing_class,
+            getattr(processing_class, "tokenizer", None),
+            getattr(collator, "tokenizer", None),
+        )
+        self.tokenizer = next((each for each in readers if isinstance(each, PreTrainedTokenizerBase)), None)
+        if collator is None:
+            pads = isinstance(processing_class, PreTrainedTokenizerBase)
+            collator = DataCollatorWithPadding(processing_class) if pads else default_data_collator
+        self.teacher = teacher
+        self.collator = collator
+        self.epochs = epochs
+        parameters = inspect.signature(unwrap_peft_model(teacher.model).forward).parameters
+        kept = {*parameters, *teacher.head.label_names, *LABEL_COLUMNS}
+        self._kept = kept if remove_unused_columns else None
+        evaluations = list(eval_dataset.values()) if isinstance(eval_dataset, dict) else [eval_dataset]
+        for_evaluation = collator.for_evaluation() if hasattr(collator, "for_evaluation") else collator
+        self.passes = [_Pass(dataset, collator, epoch) for epoch in range(1 if epochs is None else epochs)]
+        self.passes += [_Pass(each, for_evaluation, 0) for each in evaluations if each is not None]
+        for each in self.passes:
+            if not isinstance(each.dataset, Sized) or not hasattr(each.dataset, "__getitem__"):
+                raise ConfigurationError(
+                    f"the data set is a {type(each.dataset).__name__}, a stream without a length or rows by number. "
+                    "Write it to disk first, or pass the model itself as `teacher=`."
+                )
+            if not len(each.dataset):
+                raise EmptyDatasetError("a data set to cache has 0 rows, so there is nothing to ask the teacher.")
+
+    def fetched(self, chosen: _Pass, numbers: Sequence[int]) -> list[Any]:
+        """Rows of a data set, without columns that are not read."""
+        if hasattr(chosen.collator, "set_epoch"):
+            chosen.collator.set_epoch(chosen.epoch)
+        rows = (chosen.dataset[number] for number in numbers)
+        return [row if self._kept is None else {name: row[name] for name in row if self._keeps(name)} for row in rows]
+
+    def _keeps(self, name: str) -> bool:
+        return self._kept is None or name in self._kept or name.startswith(TEACHER_PREFIX)
+
+    def probe(self) -> tuple[tuple[str, ...], list[bytes]]:
+        """Look at some rows of each data set twice.
+
+        Returns:
+            The entries by which rows are found, and the keys of the rows that were looked at.
+        """
+        inputs = None
+        keys = []
+        for chosen in self.passes:
+            number = min(NUM_PROBED_ROWS, len(chosen.dataset))
+            numbers = [index * len(chosen.dataset) // number for index in range(number)]
+            batch, again = (chosen.collator(self.fetched(chosen, numbers)) for _ in range(2))
+            inputs = inputs or self._inputs(batch)
+            first = self.keys(batch, inputs)
+            if len(first) != number:
+                raise ConfigurationError(
+                    f"{type(chosen.collator).__name__} makes {len(first)} rows of {number}, so that what a row is "
+                    "changes from batch to batch. Pack the rows once, in the data set, and cache these."
+                )
+            if first != self.keys(again, inputs):
+                raise ConfigurationError(
+                    f"the same row gave {list(inputs)} of other content on a second look, so it is masked or "
+                    f"augmented anew each time (by {type(chosen.collator).__name__}, or a transform of the data set), "
+                    "and answers to the one are none to the other. For masked language models pass "
+                    "`data_collator=DataCollatorForRowSeededMasking(…)` here and to the Trainer; apply other "
+                    "augmentation once, with `datasets.map`; or pass the model itself as `teacher=`."
+                )
+            alone = numbers[:NUM_PROBED_ALONE]
+            apart = [chosen.collator(self.fetched(chosen, [number])) for number in alone]
+            if [key for each in apart for key in self.keys(each, inputs)] != first[: len(alone)]:
+                raise ConfigurationError(
+                    f"a row alone gives {list(inputs)} of another content than among others, so the teacher reads "
+                    "its padding. Let the collator return an `attention_mask`, or pad all rows to one length in the "
+                    "data set."
+                )
+            keys += first
+        self._check_epochs(inputs or (), keys)
+        return inputs or (), keys
+
+    def _check_epochs(self, inputs: tuple[str, ...], keys: list[bytes]) -> None:
+        first = self.passes[0]
+        if self.epochs is not None or not hasattr(first.collator, "set_epoch"):
+            return
+        number = min(NUM_PROBED_ROWS, len(first.dataset))
+        rows = self.fetched(first, [index * len(first.dataset) // number for index in range(number)])
+        first.collator.set_epoch(1)
+        is_other = self.keys(first.collator(rows), inputs) != keys[:number]
+        first.collator.set_epoch(0)
+        if is_other:
+            raise ConfigurationError(
+                f"{type(first.collator).__name__} draws other masks in each epoch. Pass `epochs=`, for how many to "
+                "cache, or make it with `masks_follow_epoch=False`."
+            )
+
+    def _inputs(self, batch: Batch) -> tuple[str, ...]:
+        read = as_read_by_teacher(batch, self.teacher.input_names)
+        names = read_names(self.teacher.head.resolved(batch), read, sorted(self.teacher.input_names))
+        if not names:
+            raise MissingInputError(
+                f"the teacher {type(self.teacher.model).__name__} reads {sorted(self.teacher.input_names)}, and a "
+                f"batch has only {sorted(batch)}. Keep these columns in the data set."
+            )
+        return tuple(names)
+
+    def keys(self, batch: Batch, inputs: Sequence[str]) -> list[bytes]:
+        """A key for each row of a batch."""
+        read = as_read_by_teacher(batch, self.teacher.input_names)
+        head = self.teacher.head.resolved(batch)
+        missing = [name for name in inputs if not isinstance(read.get(name), Tensor)]
+        if missing:
+            raise MissingInputError(
+                f"some batches have {list(inputs)}, and one lacks {missing}. Give all of them all."
+            )
+        return batch_keys(head, {name: read[name] for name in inputs}, answer_mask(head, batch), batch)
+
+    def processing(self) -> dict[str, Any]:
+        """What a manifest says of the collator."""
+        options: dict[str, Any] = {}
+        if is_dataclass(self.collator):
+            values = {field.name: getattr(self.collator, field.name) for field in fields(self.collator)}
+            options = {name: value for name, value in values.items() if isinstance(value, (str, int, float, bool))}
+        name = getattr(self.collator, "__name__", type(self.collator).__name__)
+        return {"collator": name, "options": options, "epochs": self.epochs}
+
+
+class _Build:
+    """One run of a teacher over its rows."""
+
+    def __init__(
+        self,
+        teacher: OnlineTeacher,
+        rows: _Rows,
+        inputs: tuple[str, ...],
+        batch_size: int,
+        top_k: int | None,
+        dtype: CacheDType,
+    ) -> None:
+        self.teacher, self.rows, self.inputs = teacher, rows, inputs
+        self.batch_size, self.top_k = batch_size, top_k
+        first = rows.passes[0]
+        batch = first.collator(rows.fetched(first, range(min(batch_size, len(first.dataset)))))
+        self.head = teacher.head.resolved(batch)
+        values, mask = self._asked(batch)
+        self.records = self._records(tuple(values.shape[mask.ndim :]), dtype)
+        positions = mask.sum().item() / len(mask)
+        self.bytes_per_row = max(1.0, self.records.num_bytes(math.ceil(positions)))
+        of_inputs = sum(value.nbytes for value in batch.values() if isinstance(value, Tensor)) / len(mask)
+        size = min(MAX_SHARD_ROWS, MAX_SHARD_BYTES / max(self.bytes_per_row, of_inputs))
+        self.rows_per_shard = max(1, int(size / batch_size)) * batch_size
+
+    def manifest(self, keys: list[bytes], tokenizer: PreTrainedTokenizerBase | None) -> Manifest:
+        """What identifies the build."""
+        model: Any = unwrap_peft_model(self.teacher.model)
+        num_rows = sum(len(each.dataset) for each in self.rows.passes)
+        fingerprint = hashlib.sha256(b"".join([str(num_rows).encode(), *keys])).hexdigest()
+        return Manifest(
+            teacher={
+                "class": type(model).__name__,
+                "name": str(model.name_or_path),
+                "revision": getattr(model.config, "_commit_hash", None),
+                "weights": weight_hash(self.teacher.model),
+            },
+            tokenizer=None if tokenizer is None else tokenizer_hash(tokenizer),
+            head=head_description(self.head),
+            inputs=self.inputs,
+            teacher_inputs=tuple(sorted(self.teacher.input_names)),
+            processing=self.rows.processing(),
+            data={"num_rows": num_rows, "fingerprint": fingerprint},
+            answers=self.records.description(),
+            rows_per_shard=self.rows_per_shard,
+        )
+
+    def write(self, path: Path, manifest: Manifest, tokenizer: PreTrainedTokenizerBase | None) -> None:
+        """Write what is not yet written, showing how far it is."""
+        rank, num_processes = (
+            int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1))
+        )
+        plan = self._plan()
+        writer = CacheWriter(path, manifest, len(plan), is_main=rank == 0)
+        open_ = [number for number in range(rank, len(plan), num_processes) if not writer.is_written(number)]
+        num_rows = sum(len(plan[number][1]) for number in open_)
+        expected = num_rows * self.bytes_per_row
+        with logging.tqdm(total=num_rows, desc=f"Asking {manifest.teacher['class']}", unit="row") as bar:
+            num_bytes = 0
+            bar.set_postfix_str(f"0 of at most {_in_megabytes(expected)}")
+            for number in open_:
+                num_bytes += writer.write(number, self._answered(*plan[number], bar))
+                bar.set_postfix_str(f"{_in_megabytes(num_bytes)} of at most {_in_megabytes(expected)}")
+
+        def save_teacher(folder: Path) -> None:
+            unwrap_peft_model(self.teacher.model).config.save_pretrained(folder)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(folder)
+
+        writer.finish(save_teacher)
+
+    def _plan(self) -> list[tuple[_Pass, range]]:
+        """The rows of every shard."""
+        return [
+            (each, range(start, min(start + self.rows_per_shard, len(each.dataset))))
+            for each in self.rows.passes
+            for start in range(0, len(each.dataset), self.rows_per_shard)
+        ]
+
+    def _answered(self, chosen: _Pass, numbers: range, bar: Any) -> Iterator[Row]:
+        """The rows of one shard with their answers, rows of similar length in one batch."""
+        rows = self.rows.fetched(chosen, numbers)
+        if all(isinstance(row, Mapping) and "input_ids" in row for row in rows):
+            rows.sort(key=lambda row: len(row["input_ids"]))
+        for start in range(0, len(rows), self.batch_size):
+            batch = chosen.collator(rows[start : start + self.batch_size])
+            yield from self._rows_of(batch)
+            bar.update(min(self.batch_size, len(rows) - start))
+
+    def _rows_of(self, batch: Batch) -> Iterator[Row]:
+        keys = self.rows.keys(batch, self.inputs)
+        values, mask = self._asked(batch)
+        counted = values[mask]
+        kept: Answers = {"values": counted.cpu()}
+        if isinstance(self.records, TopKRecords):
+            top = top_k_logits(counted, self.records.k)
+            kept = {"values": top.values.cpu(), "indices": top.indices.cpu(), "tail": top.tail.cpu()}
+        numbers = mask.flatten(1).sum(1).tolist() if mask.ndim > 1 else mask.long().tolist()
+        parts = {name: value.split(numbers) for name, value in kept.items()}
+        for row, (key, number) in enumerate(zip(keys, numbers, strict=True)):
+            yield Row(key, number, self.records.encode({name: part[row] for name, part in parts.items()}))
+
+    def _asked(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The teacher's answers `(B, …, *)`, and where they are kept, `(B, …)`."""
+        batch = send_to_device(batch, self.teacher.model.device)
+        self.teacher.head = self.head = self.teacher.head.resolved(batch)
+        logits = self.teacher.signals(batch).logits
+        return (
+            logits.transpose(1, 2) if isinstance(self.head, QuestionAnsweringHead) else logits,
+            answer_mask(self.head, batch),
+        )
+
+    def _records(self, shape: tuple[int, ...], dtype: CacheDType) -> Records:
+        if self.top_k is None:
+            fill = -torch.inf if isinstance(self.head, QuestionAnsweringHead) else 0.0
+            return DenseRecords(shape, dtype, fill)
+        return TopKRecords(min(self.top_k, shape[-1]), shape[-1], len(TAIL_EXPONENTS), dtype)
+
+
+def _in_megabytes(num_bytes: float) -> str:
+    return f"{num_bytes / 1e6:,.1f} MB"

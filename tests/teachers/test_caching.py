@@ -1,0 +1,226 @@
+"""Asking a teacher once about every row."""
+
+import multiprocessing
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import DataCollatorForLanguageModeling, DataCollatorWithFlattening, DataCollatorWithPadding
+
+from hf_distill import CachedTeacher, DataCollatorForRowSeededMasking, EnsembleTeacher, cache_teacher, head_of
+from hf_distill.errors import (
+    CacheMismatchError,
+    ConfigurationError,
+    EmptyDatasetError,
+    MissingInputError,
+    UnsupportedModelError,
+)
+from hf_distill.heads import SimilarityHead
+from hf_distill.teachers import caching
+from tests.cache.small_caches import contents
+from tests.house.local_hub import put_tokenizer
+from tests.processes import run_two_processes
+from tests.teachers.test_cached import cached, rows_of, trained
+from tests.text_tokenizers import wordpiece_tokenizer
+from tests.tiny_detectors import detector
+from tests.tiny_models import PaddingCollator, bert, model_for, rows_for
+
+
+def test_it_counts_what_it_was_made_of(tmp_path):
+    teacher = cached(tmp_path / "cache", dtype="float16")
+    manifest = teacher.cache.manifest
+    assert manifest.teacher["class"] == "BertForSequenceClassification"
+    assert manifest.answers == {"kind": "dense", "shape": [3], "dtype": "float16", "fill": 0.0}
+    assert manifest.inputs == ("attention_mask", "input_ids")
+    assert manifest.data["num_rows"] == 8
+    assert manifest.processing == {"collator": "PaddingCollator", "options": {}, "epochs": None}
+    assert sum(manifest.shards.values()) == 8
+
+
+def test_a_finished_cache_is_opened_and_another_one_refused(tmp_path, monkeypatch):
+    first = contents(cached(tmp_path / "cache").cache.path)
+    with monkeypatch.context() as patch:
+        patch.setattr(caching.CacheWriter, "__init__", None)  # nothing is written
+        cached(tmp_path / "cache")
+    assert contents(tmp_path / "cache") == first
+    for options, message in {
+        ("teacher", "weights"): (),
+        ("dtype", r"answers\.dtype: 'float32' and 'float16'"): (),
+        ("rows", r"data\.num_rows: 8 and 4"): (),
+    }:
+        value = {"teacher": model_for("single_label", 3), "dtype": "float16", "rows": rows_of("single_label")[:4]}
+        with pytest.raises(CacheMismatchError, match=message):
+            cached(tmp_path / "cache", **{options: value[options]})
+
+
+def test_shards_of_a_teacher_that_stops_are_gone_on_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(caching, "MAX_SHARD_ROWS", 3)
+    whole = contents(cached(tmp_path / "whole").cache.path)
+    assert sum(name.startswith("shard") for name in whole) == 3
+
+    teacher = model_for("single_label", 2)
+    calls = []
+
+    def stop(module, args):
+        calls.append(module)
+        if len(calls) == 3:  # once to see what an answer is, and then for two of three shards
+            raise KeyboardInterrupt
+
+    hook = teacher.register_forward_pre_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        cached(tmp_path / "cache", teacher=teacher)
+    hook.remove()
+    assert not (tmp_path / "cache").exists()
+    with pytest.raises(CacheMismatchError, match=r"teacher\.weights"):
+        cached(tmp_path / "cache", teacher=model_for("single_label", 3))
+    assert contents(cached(tmp_path / "cache", teacher=teacher).cache.path) == whole
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "uint8"])
+def test_how_far_off_each_precision_is(dtype, tmp_path):
+    teacher, rows = model_for("single_label", 2), rows_of("single_label")
+    batch = PaddingCollator()(rows)
+    found = cached(tmp_path / "cache", teacher=teacher, dtype=dtype)
+    found.meet(None, head_of(teacher))
+    with torch.no_grad():
+        exact = teacher(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    largest = {"float16": exact.abs().max() * 2**-11, "bfloat16": exact.abs().max() * 2**-8}
+    largest["uint8"] = (exact.amax(1) - exact.amin(1)).max() / 255 / 2
+    assert (found.signals(batch).logits - exact).abs().max() <= 1.01 * largest[dtype] + 1e-6
+
+
+def masking_tokenizer(folder):
+    return put_tokenizer(str(folder / "tokenizer"), [f"w{number}" for number in range(30)])
+
+
+def test_masks_that_are_drawn_anew_are_refused(tmp_path):
+    tokenizer = masking_tokenizer(tmp_path)
+    rows = [{"input_ids": row["input_ids"]} for row in rows_for("masked")]
+    teacher = model_for("masked", 2)
+    with pytest.raises(ConfigurationError, match=r"masked or augmented anew each time \(by DataCollatorForLanguage"):
+        cached(tmp_path / "a", teacher=teacher, rows=rows, data_collator=DataCollatorForLanguageModeling(tokenizer))
+    collator = DataCollatorForRowSeededMasking(tokenizer)
+    with pytest.raises(ConfigurationError, match=r"draws other masks in each epoch\. Pass `epochs=`"):
+        cached(tmp_path / "a", teacher=teacher, rows=rows, data_collator=collator)
+
+
+def test_masks_of_several_epochs_and_of_the_evaluation(tmp_path):
+    tokenizer = masking_tokenizer(tmp_path)
+    rows = [{"input_ids": [5 + token % 30 for token in row["input_ids"] * 3]} for row in rows_for("masked")]
+    collator = DataCollatorForRowSeededMasking(tokenizer, mlm_probability=0.4)
+    path = tmp_path / "cache"
+    options = {"rows": rows, "data_collator": collator, "eval_dataset": rows[:3]}
+    teacher = cached(path, teacher=model_for("masked", 2), epochs=3, **options)
+    assert len(teacher.cache) == 3 * 8 + 3
+    trained(tmp_path, "masked", path, eval_strategy="epoch", **options)
+    with pytest.raises(CacheMismatchError, match="which is none of the 27"):
+        trained(tmp_path, "masked", path, num_train_epochs=4, **options)
+
+
+def test_padding_that_the_teacher_would_read_is_refused(tmp_path):
+    def collator(rows):
+        batch = PaddingCollator()(rows)
+        return {name: value for name, value in batch.items() if name != "attention_mask"}
+
+    with pytest.raises(ConfigurationError, match="so the teacher reads its padding"):
+        cached(tmp_path / "cache", data_collator=collator)
+
+
+def test_rows_that_are_packed_by_the_collator_are_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match="DataCollatorWithFlattening makes 1 rows of 8"):
+        cached(tmp_path / "cache", "causal", data_collator=DataCollatorWithFlattening())
+
+
+def test_answers_that_belong_to_no_row_are_refused(tmp_path):
+    with pytest.raises(UnsupportedModelError, match="SimilarityHead compare the rows of a micro-batch"):
+        cached(tmp_path / "cache", "embeddings", head=SimilarityHead())
+    with pytest.raises(UnsupportedModelError, match="ObjectDetectionHead are sets of boxes"):
+        cache_teacher(detector("detr"), [{}], tmp_path / "cache")
+    with pytest.raises(
+        UnsupportedModelError, match=r"`top_k=3` keeps the likeliest tokens .* SingleLabelHead has none"
+    ):
+        cached(tmp_path / "cache", top_k=3)
+    with pytest.raises(UnsupportedModelError, match="`teacher` is a EnsembleTeacher"):
+        cached(tmp_path / "cache", teacher=EnsembleTeacher([model_for("single_label", 2)]))
+
+
+def test_what_cannot_be_asked_about_is_refused(tmp_path):
+    with pytest.raises(EmptyDatasetError, match="has 0 rows"):
+        cached(tmp_path / "cache", rows=[])
+    with pytest.raises(ConfigurationError, match="a stream without a length"):
+        cached(tmp_path / "cache", rows=iter(rows_of("single_label")))
+    with pytest.raises(MissingInputError, match="a batch has only"):
+        cached(tmp_path / "cache", rows=[{"labels": 1}], data_collator=lambda rows: {"labels": torch.ones(len(rows))})
+    with pytest.raises(ConfigurationError, match=r"`dtype` must be one of .* got 'int4'"):
+        cached(tmp_path / "cache", dtype="int4")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(ConfigurationError, match="exists and is no cache"):
+        cached(tmp_path / "full")
+
+
+def test_a_teacher_by_its_folder_and_rows_with_raw_text(tmp_path):
+    tokenizer = wordpiece_tokenizer()
+    model = bert(layers=2, num_labels=3, vocab_size=len(tokenizer))
+    model.save_pretrained(tmp_path / "model")
+    texts = ["a fine film", "a dull film", "film"]
+    data = Dataset.from_dict({"text": texts, "label": [0, 1, 2]}).map(lambda row: tokenizer(row["text"]))
+    cached_by_path = cache_teacher(tmp_path / "model", data, tmp_path / "cache", processing_class=tokenizer)
+    cached_by_path.meet(None, head_of(model))
+    rows = [{name: row[name] for name in cached_by_path.cache.manifest.inputs} for row in data]
+    batch = DataCollatorWithPadding(tokenizer)(rows)
+    with torch.no_grad():
+        expected = model.eval()(**batch).logits
+    torch.testing.assert_close(cached_by_path.signals(batch).logits, expected.half(), atol=2e-3, rtol=0)
+    assert CachedTeacher(tmp_path / "cache").config.num_labels == 3
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_two_processes_write_what_one_does(tmp_path):
+    run_two_processes(Path(__file__).with_name("two_builders.py"), tmp_path / "two")
+    run = [sys.executable, str(Path(__file__).with_name("two_builders.py")), str(tmp_path / "one")]
+    subprocess.run(run, check=True, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+
+
+def slow_build(path):
+    """A build of 16 shards that takes about a second, whatever the machine."""
+    torch.set_num_threads(1)
+    teacher = model_for("single_label", 2)
+    teacher.register_forward_pre_hook(lambda module, args: time.sleep(0.03))
+    rows = rows_for("single_label", lengths=tuple(3 + number % 7 for number in range(64)))
+    caching.MAX_SHARD_ROWS = 4
+    cached(path, teacher=teacher, rows=rows, batch_size=2)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_twenty_kills_at_random_moments(tmp_path):
+    def build(path):
+        process = multiprocessing.get_context("fork").Process(target=slow_build, args=(path,))
+        process.start()
+        return process
+
+    start = time.monotonic()
+    build(tmp_path / "whole").join()
+    seconds, draw, kills, path = time.monotonic() - start, random.Random(0), 0, tmp_path / "cache"
+    while kills < 20:
+        process = build(path)
+        process.join(draw.uniform(0.0, 0.5) * seconds)
+        if process.is_alive():
+            process.kill()
+            kills += 1
+        process.join()
+        if path.exists():
+            assert contents(path) == contents(tmp_path / "whole")
+            shutil.rmtree(path)
+    build(path).join()
+    assert contents(path) == contents(tmp_path / "whole")
