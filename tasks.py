@@ -145,7 +145,7 @@ def docs():
 def benchmarks(*arguments):
     python = environment()
     folder = ROOT / "benchmarks"
-    for script in (*sorted(folder.glob("*.py")), folder / "heads" / "run.py"):
+    for script in (*sorted(folder.glob("*.py")), *sorted(folder.glob("*/run.py"))):
         run(python, script, *arguments)
 
 

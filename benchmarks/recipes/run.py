@@ -30,8 +30,10 @@ from transformers.utils.logging import disable_progress_bar
 
 
 def measure_speed(contest: Contest, record: Record, rounds: int) -> None:
-    students = {f"{len(layers)} layers": contest.student(layers) for layers in LAYERS.values()}
-    record.add_speed(speeds({"teacher": contest.teacher, **students}, contest.rows, contest.collator, rounds))
+    # The teacher is copied too, since a model that a Trainer has evaluated keeps Accelerate's autocast on.
+    whole = tuple(range(contest.teacher.config.num_hidden_layers))
+    models = {f"{len(layers)} layers": contest.student(layers) for layers in LAYERS.values()}
+    record.add_speed(speeds({"teacher": contest.student(whole), **models}, contest.rows, contest.collator, rounds))
 
 
 def run_all(contest: Contest, record: Record, plan: Mapping[str, list[Setting]], seeds: list[int]) -> None:

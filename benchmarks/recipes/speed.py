@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 
-BATCH_SIZE = 64
+BATCH_SIZE, NUM_BATCHES, NUM_SINGLE = 64, 4, 50
 
 
 def seconds(model: PreTrainedModel, batches: Sequence[dict[str, Tensor]]) -> float:
@@ -31,7 +31,8 @@ def speeds(
     Weights and arithmetic are float32.
     """
     rows = [{name: row[name] for name in ("input_ids", "attention_mask")} for row in rows]
-    single = [dict(collator([row])) for row in rows[:: max(1, len(rows) // 50)]]
+    single = [dict(collator([row])) for row in rows[:: max(1, len(rows) // NUM_SINGLE)]]
+    rows = rows[:: max(1, len(rows) // (NUM_BATCHES * BATCH_SIZE))]
     many = [dict(collator(rows[start : start + BATCH_SIZE])) for start in range(0, len(rows), BATCH_SIZE)]
     first = next(iter(models))
     found: dict[str, dict[str, float]] = {name: {} for name in models}

@@ -106,7 +106,7 @@ def head_of_checkpoint(name_or_path: str | Path) -> Head:
     config = AutoConfig.from_pretrained(name_or_path)
     architectures = set(config.architectures or ())
     for auto_class, _ in HEADS:
-        if architectures & _class_names(auto_class):
+        if architectures & class_names(auto_class):
             with torch.device("meta"):
                 return head_of(auto_class.from_config(config))
     raise _unsupported(str(name_or_path), f"its configuration names {sorted(architectures)}")
