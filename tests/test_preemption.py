@@ -30,9 +30,11 @@ class SignalAt(TrainerCallback):
 
 @pytest.fixture(autouse=True)
 def handlers_come_back():
+    found = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
     before = [signal.getsignal(number) for number in SIGNALS]
     yield
     assert [signal.getsignal(number) for number in SIGNALS] == before
+    signal.signal(signal.SIGINT, found)
 
 
 MOMENTS = [

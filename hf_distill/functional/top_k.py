@@ -81,7 +81,8 @@ def on_top_k(divergence: Callable[..., Tensor]) -> Callable[..., Tensor]:
     ) -> Tensor:
         if isinstance(teacher_logits, TopKLogits):
             student_logits, teacher_logits = coarsened(student_logits, teacher_logits, temperature, mask)
-        return divergence(student_logits, teacher_logits, temperature=temperature, mask=mask)
+        masked = {} if mask is None else {"mask": mask}  # a divergence of a user's own may take none
+        return divergence(student_logits, teacher_logits, temperature=temperature, **masked)
 
     return compared
 

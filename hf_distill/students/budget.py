@@ -124,7 +124,7 @@ def suggest_student(teacher: PreTrainedModel, budget: Budget | str, batch: Batch
         >>> sizes = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
         >>> teacher = BertForSequenceClassification(BertConfig(vocab_size=50, num_hidden_layers=8, **sizes))
         >>> suggest_student(teacher, "2x smaller").sizes
-        {'num_hidden_layers': 2}
+        {'num_hidden_layers': 6, 'hidden_size': 24, 'intermediate_size': 48}
     """
     budget = Budget.parse(budget) if isinstance(budget, str) else budget
     if budget.kind == "seconds" and batch is None:

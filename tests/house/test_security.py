@@ -15,8 +15,9 @@ from tests.tiny_trainers import trainer_for
 
 
 PACKAGE = Path(hf_distill.__file__).parent
-MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml", "subprocess"}
+MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "subprocess"}
 CALLS = {"eval", "exec", "compile", "__import__", "torch.load", "torch.hub.load", "os.system", "os.popen", "np.load"}
+CALLS |= {"yaml.load", "yaml.full_load", "yaml.unsafe_load"}
 
 
 def unsafe(source):
@@ -46,6 +47,7 @@ def test_nothing_loads_a_pickle_or_runs_code():
         "import torch\ntorch.load('x', weights_only=False)",
         "AutoModel.from_pretrained(name, trust_remote_code=True)",
         "eval('1')",
+        "import yaml\nyaml.load(text, yaml.Loader)",
     ],
 )
 def test_finds_what_is_unsafe(planted):

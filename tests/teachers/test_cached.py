@@ -97,7 +97,8 @@ def test_top_k_trains_evaluates_and_reports_agreement(task, tmp_path):
     theirs, ours = (each.evaluate() for each in (online, top_k))
     assert ours["eval_agreement"] == theirs["eval_agreement"]
     assert 0.5 < ours["eval_loss/soft"] / theirs["eval_loss/soft"] < 1.01
-    assert loss_logs(top_k)[-1]["loss"] < loss_logs(top_k)[0]["loss"]
+    soft = [[log["loss/soft"] for log in loss_logs(each)] for each in (online, top_k)]
+    assert soft[1] == pytest.approx(soft[0], rel=0.5)
 
 
 def test_rows_are_found_in_any_batch_padded_on_any_side(tmp_path):
