@@ -9,6 +9,8 @@ from pathlib import Path
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from hf_distill.whole_files import write_whole
+
 
 MANIFEST = "checkpoint_manifest.json"
 """The file of a checkpoint that lists the others. It is written last, so a folder without it was never finished."""
@@ -22,10 +24,7 @@ CHUNK_BYTES = 2**22
 def write_manifest(folder: Path) -> None:
     """Declare the checkpoint finished, when all of it is on the disk and not in the system's memory alone."""
     files = {name: _summary(path, to_disk=True) for name, path in _files(folder).items()}
-    draft = folder / f"{MANIFEST}.unfinished"
-    draft.write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
-    _summary(draft, to_disk=True)
-    draft.replace(folder / MANIFEST)
+    write_whole(folder / MANIFEST, json.dumps({"files": files}, indent=1))
 
 
 def checkpoints(output_dir: str | Path) -> list[Path]:

@@ -1,12 +1,11 @@
 """Students as programs of ONNX or `torch.export`, compared with the models that they were made of."""
 
 import inspect
-import shutil
 import statistics
 import tempfile
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +14,10 @@ import torch
 import transformers
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.utils.generic import find_labels
 
 from hf_distill.errors import ConfigurationError, ExportMismatchError
+from hf_distill.stopwatch import seconds_of
 
 
 Format = Literal["onnx", "torch"]
@@ -105,7 +106,7 @@ def export_model(
             del program
             num_bytes = sum(file.stat().st_size for file in folder.iterdir())
             if path.exists():
-                shutil.rmtree(path)
+                path.rename(Path(aside) / "earlier")  # in one step, and gone with the rest
             folder.rename(path)
     finally:
         model.train(mode)
@@ -116,7 +117,7 @@ def export_model(
 def _inputs(model: PreTrainedModel, batch: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tensors of the batch that the model's forward takes, without labels."""
     taken = inspect.signature(model.forward).parameters
-    labels = {"labels", "label_ids", "start_positions", "end_positions", "next_sentence_label"}
+    labels = find_labels(type(model))
     return {
         name: value.to(model.device)
         for name, value in batch.items()
@@ -208,12 +209,9 @@ def _speedup(model: PreTrainedModel, program: Any, rows: list[dict[str, Tensor]]
     ratios: list[float] = []
     spent = 0.0
     while spent < 2 * MIN_TIMED_SECONDS or len(ratios) < 5:
-        seconds = []
-        for callee in (model, program):
-            start = time.perf_counter()
-            for inputs in rows:
-                callee(**inputs)
-            seconds.append(time.perf_counter() - start)
+        seconds = [
+            sum(seconds_of(partial(callee, **inputs), model.device) for inputs in rows) for callee in (model, program)
+        ]
         ratios.append(seconds[0] / seconds[1])
         spent += sum(seconds)
     return statistics.median(ratios)

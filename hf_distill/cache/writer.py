@@ -1,6 +1,5 @@
 """A cache is written beside the place where it will be, shard by shard, and appears there when it is whole."""
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from hf_distill.cache.manifest import INDEX, MANIFEST, TEACHER, CachedFile, Manifest, library_versions
 from hf_distill.cache.shards import Row, Shard, write_shard
 from hf_distill.errors import CacheMismatchError
+from hf_distill.whole_files import move_whole, write_whole
 
 
 _SUFFIX = ".partial"
@@ -52,7 +52,7 @@ class CacheWriter:
         plan = self.folder / MANIFEST
         if is_main and not plan.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            _write_text(plan, manifest.to_json())
+            write_whole(plan, manifest.to_json())
         _wait_for(plan.exists)
         if differences := Manifest.from_json(plan.read_bytes()).differences(manifest):
             raise CacheMismatchError(
@@ -73,7 +73,7 @@ class CacheWriter:
         path = self.shard_path(number)
         aside = path.with_suffix(".tmp")
         write_shard(aside, rows)
-        _move(aside, path)
+        move_whole(aside, path)
         return path.stat().st_size
 
     def finish(self, save_teacher: Callable[[Path], None]) -> None:
@@ -99,8 +99,8 @@ class CacheWriter:
         )
         for left in self.folder.glob("*.tmp"):
             left.unlink()
-        _write_text(self.folder / MANIFEST, complete.to_json())
-        _move(self.folder, self.path)
+        write_whole(self.folder / MANIFEST, complete.to_json())
+        move_whole(self.folder, self.path)
 
 
 def _write_index(path: Path, keys: NDArray[np.uint8]) -> None:
@@ -116,24 +116,7 @@ def _write_index(path: Path, keys: NDArray[np.uint8]) -> None:
     aside = path.with_suffix(".tmp")
     with pa.OSFile(str(aside), "wb") as file, pa.ipc.new_stream(file, INDEX_SCHEMA) as stream:
         stream.write_batch(pa.record_batch(columns, schema=INDEX_SCHEMA))
-    _move(aside, path)
-
-
-def _write_text(path: Path, text: str) -> None:
-    aside = path.with_suffix(".tmp")
-    aside.write_text(text)
-    _move(aside, path)
-
-
-def _move(source: Path, target: Path) -> None:
-    """Rename what is on the disk for certain."""
-    for path in (source, source.parent):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    os.replace(source, target)
+    move_whole(aside, path)
 
 
 def _wait_for(is_done: Callable[[], bool]) -> None:

@@ -24,6 +24,10 @@ Recipe = Literal[
     "minilm",
     "minilmv2",
     "rkd",
+    "vid",
+    "crd",
+    "nst",
+    "mobilebert_like",
     "distil_whisper",
 ]
 

@@ -26,6 +26,10 @@ RECIPES: dict[str, Callable[..., Objective]] = {
     "minilm": recipes.minilm,
     "minilmv2": recipes.minilmv2,
     "rkd": recipes.rkd,
+    "vid": recipes.vid,
+    "crd": recipes.crd,
+    "nst": recipes.nst,
+    "mobilebert_like": recipes.mobilebert_like,
     "distil_whisper": recipes.distil_whisper,
 }
 

@@ -8,8 +8,9 @@ from typing import Any
 from hf_distill.cli.arguments import DataOptions, EvaluationOptions, ModelOptions, OptionalTeacherOptions
 from hf_distill.cli.calls import data_of, task_of
 from hf_distill.jobs.distilling import compare
-from hf_distill.jobs.evidence import table, write_whole
+from hf_distill.jobs.evidence import table
 from hf_distill.training_args import DistillationTrainingArguments
+from hf_distill.whole_files import write_whole
 
 
 def run(

@@ -2,7 +2,7 @@
 
 from hf_distill.functional.attention_maps import attention_kl, attention_mse
 from hf_distill.functional.boxes import generalized_iou
-from hf_distill.functional.chunked_head import ChunkedLoss, LinearLogits, TopKTargets, chunked_distillation_loss
+from hf_distill.functional.chunked_head import ChunkedLoss, LinearLogits, chunked_distillation_loss
 from hf_distill.functional.contrastive import info_nce
 from hf_distill.functional.correlations import inter_class_pearson_distance, intra_class_pearson_distance
 from hf_distill.functional.decoupled import non_target_class_kl, target_class_kl
@@ -35,7 +35,6 @@ from hf_distill.functional.top_k import on_top_k, top_k_logits
 __all__ = [
     "ChunkedLoss",
     "LinearLogits",
-    "TopKTargets",
     "attention_kl",
     "attention_mse",
     "chunked_distillation_loss",

@@ -18,6 +18,8 @@ from torch.autograd.function import once_differentiable
 from hf_distill.errors import ConfigurationError
 from hf_distill.functional.divergences import forward_kl, reverse_kl
 from hf_distill.functional.precision import computation_dtype, without_autocast
+from hf_distill.functional.top_k import softened_top_k
+from hf_distill.types import TopKLogits
 
 
 IGNORED_LABEL = -100
@@ -43,15 +45,12 @@ class LinearLogits(NamedTuple):
     """`final_logit_softcapping` in Gemma. None leaves logits as they are."""
 
 
-class TopKTargets(NamedTuple):
-    """A teacher's distribution, of which the k likeliest classes are known, and how much is left for all others."""
+class _TopKTargets(NamedTuple):
+    """[`types.TopKLogits`] at the temperature that student and teacher are compared at."""
 
     indices: Tensor
-    """Int64 `(N, k)`, none of them twice in a row."""
     log_probabilities: Tensor
-    """`(N, k)`, at the temperature that student and teacher are compared at."""
     log_tail: Tensor
-    """`(N,)`, the logarithm of the mass of all other classes; minus infinity where it is 0."""
 
 
 class ChunkedLoss(NamedTuple):
@@ -67,7 +66,7 @@ class ChunkedLoss(NamedTuple):
 
 def chunked_distillation_loss(
     student_logits: LinearLogits,
-    teacher_logits: LinearLogits | TopKTargets | Tensor,
+    teacher_logits: LinearLogits | TopKLogits | Tensor,
     labels: Tensor | None = None,
     *,
     temperature: float = 1.0,
@@ -85,8 +84,8 @@ def chunked_distillation_loss(
     on whole logits. The gradient of the student's hidden states, weight and bias is computed on the way, so logits
     are computed once, and only those of `chunk_size` positions are held. No gradient reaches the teacher.
 
-    Of top-k targets, what is not among the k is one class: KL over k + 1 classes, T² times it. With k = V and no tail
-    that is the dense value.
+    Of a teacher's top k, what is not among the k is one class, as [`on_top_k`] makes it: KL over k + 1 classes, T²
+    times it. With k = V that is the dense value.
 
     Matrix products are in the dtype of the student's hidden states, or in that of autocast where it is on; all else,
     and the sums that the gradients are, in float32 (float64 if either side is). A logit of minus infinity counts as
@@ -96,10 +95,11 @@ def chunked_distillation_loss(
 
     Args:
         student_logits: N positions.
-        teacher_logits: the same, with a width and head of its own; or `(N, V)`, any float dtype; or the k likeliest.
+        teacher_logits: the same, with a width and head of its own; or `(N, V)`, any float dtype; or of those the k
+            likeliest.
         labels: int64 `(N,)`, −100 where there is none. None leaves the cross-entropy out.
-        temperature: T > 0.
-        divergence: `forward_kl` or `reverse_kl`; the latter not of top-k targets.
+        temperature: T > 0, of a top k at least 1.
+        divergence: `forward_kl` or `reverse_kl`; the latter not of a top k.
         soft_weight, hard_weight: numbers, or 0-d tensors such as weight / count.
         chunk_size: positions at a time. More take memory, fewer read the gradient of the weight more often.
         compiled: whether what is no matrix product is compiled, which takes half a minute at the first call.
@@ -120,11 +120,14 @@ def chunked_distillation_loss(
     hidden_states, weight, bias = student_logits[:3]
     given = soft_weight, 0.0 if labels is None else hard_weight
     weights = [each if isinstance(each, Tensor) else hidden_states.new_full((), each) for each in given]
-    if not isinstance(teacher_logits, (Tensor, TopKTargets)):
-        teacher_logits = _as_multiplied(teacher_logits)
+    teacher: LinearLogits | _TopKTargets | Tensor
+    if isinstance(teacher_logits, TopKLogits):
+        teacher = _TopKTargets(teacher_logits.indices, *softened_top_k(teacher_logits, temperature))
+    else:
+        teacher = teacher_logits if isinstance(teacher_logits, Tensor) else _as_multiplied(teacher_logits)
     work = _Work(
         student_logits=_as_multiplied(student_logits),
-        teacher_logits=teacher_logits,
+        teacher_logits=teacher,
         labels=labels,
         temperature=temperature,
         reverses=divergence is reverse_kl,
@@ -142,7 +145,7 @@ class _Work:
     """What is to be computed, free of graphs; both sides' logits in the dtype that they are multiplied in."""
 
     student_logits: LinearLogits
-    teacher_logits: LinearLogits | TopKTargets | Tensor
+    teacher_logits: LinearLogits | _TopKTargets | Tensor
     labels: Tensor | None
     temperature: float
     reverses: bool
@@ -162,11 +165,11 @@ class _Work:
     def of_chunk(self, chunk: slice) -> tuple[Tensor, Tensor]:
         """The sums over a chunk of positions, `(2,)`, and the gradient by the student's logits there."""
         student, teacher = self.student_logits, self.teacher_logits
-        scores: Tensor | TopKTargets
+        scores: Tensor | _TopKTargets
         if isinstance(teacher, Tensor):
             scores = _without_infinity(teacher[chunk].to(self.dtype) / self.temperature)
-        elif isinstance(teacher, TopKTargets):
-            scores = TopKTargets(*(each[chunk] for each in teacher))
+        elif isinstance(teacher, _TopKTargets):
+            scores = _TopKTargets(*(each[chunk] for each in teacher))
         else:
             scores = self._softened(teacher, chunk)
         softened = self._softened(student, chunk)
@@ -237,7 +240,7 @@ class _ChunkedLoss(torch.autograd.Function):
 
 def _kernel(
     student: Tensor,
-    teacher: Tensor | TopKTargets,
+    teacher: Tensor | _TopKTargets,
     labels: Tensor | None,
     temperature: float,
     reverses: bool,
@@ -253,7 +256,7 @@ def _kernel(
     hard, hard_gradient = student.new_zeros(()), None
     if labels is not None:
         hard, hard_gradient = _hard_part(student, labels, temperature, hard_weight)
-    if isinstance(teacher, TopKTargets):
+    if isinstance(teacher, _TopKTargets):
         values, gradient = _top_k_part(student, teacher)
     else:
         teacher.sub_(teacher.amax(dim=-1, keepdim=True))
@@ -297,7 +300,7 @@ def _reverse_kl_part(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     return mean + teacher_mass.log() - student_mass.log(), student.div_(student_mass).mul_(log_ratio.sub_(mean))
 
 
-def _top_k_part(student: Tensor, teacher: TopKTargets) -> tuple[Tensor, Tensor]:
+def _top_k_part(student: Tensor, teacher: _TopKTargets) -> tuple[Tensor, Tensor]:
     """KL over k + 1 classes, and its gradient: q − p of the k, and q · (1 − p / q of the tail) of each other class."""
     indices, log_p, log_tail = teacher.indices, *(each.to(student.dtype) for each in teacher[1:])
     log_tail = log_tail[:, None]
@@ -309,8 +312,10 @@ def _top_k_part(student: Tensor, teacher: TopKTargets) -> tuple[Tensor, Tensor]:
     tail = gradient.scatter_(1, indices, 0.0).sum(dim=-1, keepdim=True)
     has_tail = torch.isfinite(log_tail)
     log_ratio = torch.where(has_tail, log_tail - tail.log(), 0.0)
-    gradient.mul_(1 - torch.where(has_tail, log_ratio.exp(), 0.0)).scatter_(1, indices, log_q.exp() - log_p.exp())
-    known = (log_p.exp() * (log_p - log_q).masked_fill(torch.isneginf(log_p), 0.0)).sum(dim=-1, keepdim=True)
+    is_none = torch.isneginf(log_p)  # no class, whose index repeats another's
+    difference = (log_q.exp() - log_p.exp()).masked_fill(is_none, 0.0)
+    gradient.mul_(1 - torch.where(has_tail, log_ratio.exp(), 0.0)).scatter_add_(1, indices, difference)
+    known = (log_p.exp() * (log_p - log_q).masked_fill(is_none, 0.0)).sum(dim=-1, keepdim=True)
     return known + log_tail.exp() * log_ratio, gradient
 
 
@@ -338,7 +343,7 @@ def _as_multiplied(logits: LinearLogits) -> LinearLogits:
 
 def _check(
     student: LinearLogits,
-    teacher: LinearLogits | TopKTargets | Tensor,
+    teacher: LinearLogits | TopKLogits | Tensor,
     labels: Tensor | None,
     temperature: float,
     divergence: Callable[..., Tensor],
@@ -351,7 +356,7 @@ def _check(
             f"labels are {labels.dtype} of shape {tuple(labels.shape)}. Pass int64 labels of shape "
             f"({num_positions},), {IGNORED_LABEL} where a position has none."
         )
-    allowed = [forward_kl] if isinstance(teacher, TopKTargets) else [forward_kl, reverse_kl]
+    allowed = [forward_kl] if isinstance(teacher, TopKLogits) else [forward_kl, reverse_kl]
     if divergence not in allowed:
         names = " or ".join(f"`{each.__name__}`" for each in allowed)
         faults.append(f"divergence must be {names}, got {divergence!r}. Build the logits for another one.")
@@ -363,7 +368,7 @@ def _check(
         raise ConfigurationError(" ".join(faults))
 
 
-def _faults_of_shapes(student: LinearLogits, teacher: LinearLogits | TopKTargets | Tensor) -> list[str]:
+def _faults_of_shapes(student: LinearLogits, teacher: LinearLogits | TopKLogits | Tensor) -> list[str]:
     faults = []
     for side, source in {"student": student, "teacher": teacher}.items():
         if isinstance(source, LinearLogits):
@@ -378,17 +383,10 @@ def _faults_of_shapes(student: LinearLogits, teacher: LinearLogits | TopKTargets
                     f"the {side} has hidden_states of shape {shapes[0]}, a weight of shape {shapes[1]} and a bias of "
                     f"shape {shapes[2]}. Pass (N, H), (V, H) and (V,)."
                 )
-    rows = student.hidden_states.shape[:1]
-    if isinstance(teacher, TopKTargets):
-        sizes = [tuple(each.shape) for each in teacher]
-        if teacher.indices.ndim != 2 or sizes != [sizes[0], sizes[0], tuple(rows)] or sizes[0][:1] != tuple(rows):
-            faults.append(
-                f"the top-k targets have indices of shape {sizes[0]}, log_probabilities {sizes[1]} and log_tail "
-                f"{sizes[2]}, and the student has {rows[0]} positions. Pass (N, k), (N, k) and (N,)."
-            )
-        return faults
-    ours = rows + student.weight.shape[:1]
-    theirs = teacher.shape if isinstance(teacher, Tensor) else teacher[0].shape[:1] + teacher[1].shape[:1]
+    ours, theirs = (
+        each.hidden_states.shape[:1] + each.weight.shape[:1] if isinstance(each, LinearLogits) else each.shape
+        for each in (student, teacher)
+    )
     if ours != theirs:
         faults.append(
             f"the student has logits of shape {tuple(ours)} and the teacher {tuple(theirs)}. Pass the same positions "

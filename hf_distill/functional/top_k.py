@@ -113,12 +113,7 @@ def coarsened(
             "shape, classes on the last axis."
         )
     check_logits(student_logits, student_logits, temperature, mask)
-    if not temperature >= 1:
-        raise ConfigurationError(
-            f"temperature is {temperature!r}, and of a teacher's {teacher_logits.values.shape[-1]} likeliest classes "
-            "alone it is not known how much the others weigh below 1. Pass a temperature of 1 or more, or cache all "
-            "classes with `top_k=None`."
-        )
+    _check_known(teacher_logits, temperature)
     dtype = computation_dtype(student_logits, teacher_logits.values)
     student = keep_counted(student_logits.to(dtype), mask)
     values = teacher_logits.values.to(dtype)
@@ -131,6 +126,30 @@ def coarsened(
         torch.cat((own, temperature * others[..., None]), dim=-1),
         torch.cat((values, temperature * theirs[..., None]), dim=-1),
     )
+
+
+def softened_top_k(teacher_logits: TopKLogits, temperature: float) -> tuple[Tensor, Tensor]:
+    """The log-probabilities of the k at a temperature, `(…, k)`, and of all others together, `(…,)`.
+
+    Raises:
+        ConfigurationError: if T is below 1, where it is not known how much the others weigh.
+    """
+    _check_known(teacher_logits, temperature)
+    values = teacher_logits.values.to(computation_dtype(teacher_logits.values)) / temperature
+    others = values.new_full(values.shape[:-1], -torch.inf)
+    if teacher_logits.num_others:
+        others = _tail_at(1 / temperature, teacher_logits).to(values.dtype)
+    mass = torch.logsumexp(torch.cat((values, others[..., None]), dim=-1), dim=-1)
+    return values - mass[..., None], others - mass
+
+
+def _check_known(teacher_logits: TopKLogits, temperature: float) -> None:
+    if not temperature >= 1:
+        raise ConfigurationError(
+            f"temperature is {temperature!r}, and of a teacher's {teacher_logits.values.shape[-1]} likeliest classes "
+            "alone it is not known how much the others weigh below 1. Pass a temperature of 1 or more, or cache all "
+            "classes with `top_k=None`."
+        )
 
 
 def _log_sum(logits: Tensor, exponent: float) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,6 @@
 """What a job has found out so far, in a file that a resumed job goes on with."""
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from accelerate.utils import broadcast_object_list
 from transformers.utils import logging
 
 from hf_distill.errors import ConfigurationError
+from hf_distill.whole_files import write_whole
 
 
 logger = logging.get_logger(__name__)
@@ -47,14 +47,6 @@ class Evidence:
         """Write the file, all of it or nothing."""
         if self.writes:
             write_whole(self.path, json.dumps(self.found, indent=2) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file such that a killed process leaves the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.new")
-    new.write_text(text, encoding="utf-8")
-    os.replace(new, path)
 
 
 def open_job(folder: str | Path, arguments: Mapping[str, Any], resume: bool, writes: bool = True) -> Evidence:

@@ -1,7 +1,6 @@
 """What a model costs: weights, operations, time and memory of a forward pass."""
 
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from hf_distill.report.results import Cost, Timing
+from hf_distill.stopwatch import seconds_of
 
 
 Inputs = Mapping[str, Any]
@@ -101,18 +101,9 @@ def _timing(model: nn.Module, inputs: Inputs, batch_size: int, length: int | Non
     for _ in range(2):
         model(**inputs)
     while len(seconds) < MIN_RUNS or (sum(seconds) < SECONDS and len(seconds) < MAX_RUNS):
-        _wait(device)
-        start = time.perf_counter()
-        model(**inputs)
-        _wait(device)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(seconds_of(lambda: model(**inputs), device))
     p50, p95 = np.quantile(seconds, [0.5, 0.95])
     return Timing(batch_size, length, float(p50 * 1000), float(p95 * 1000), float(batch_size / p50))
-
-
-def _wait(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
 
 
 def _attention_flops(query: Any, key: Any, value: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_distill.rehearsal import TermSize
+from hf_distill.whole_files import write_whole
 
 
 @dataclass(frozen=True)
@@ -185,13 +186,13 @@ class DistillationReport:
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "report.json").write_text(self.to_json(), encoding="utf-8")
-        (folder / "report.md").write_text(self.to_markdown(), encoding="utf-8")
+        write_whole(folder / "report.json", self.to_json())
+        write_whole(folder / "report.md", self.to_markdown())
         for name, (_, figure) in figures(self).items():
             figure.savefig(folder / f"{name}.png", dpi=200, transparent=False, facecolor="white")
             figure.savefig(folder / f"{name}.svg")
         page = folder / "report.html"
-        page.write_text(self.to_html(), encoding="utf-8")
+        write_whole(page, self.to_html())
         return page
 
     @classmethod

@@ -2,15 +2,16 @@
 
 import math
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
 from transformers import PreTrainedModel
 
 from hf_distill.errors import ConfigurationError, UnsupportedModelError
+from hf_distill.stopwatch import seconds_of
 from hf_distill.students.from_teacher import student_from_teacher
 from hf_distill.students.stacks import stacks_of
 from hf_distill.students.width_families import family_of
@@ -170,18 +171,10 @@ def latencies(models: Sequence[PreTrainedModel], batch: Batch) -> list[float]:
         for model in models:
             model.eval()
         while len(rounds) < MIN_RUNS + WARM_UP or sum(map(sum, rounds)) < MIN_SECONDS:
-            rounds.append([_seconds(model, batch) for model in models])
+            rounds.append([seconds_of(partial(model, **batch), model.device) for model in models])
     for model, mode in zip(models, modes, strict=True):
         model.train(mode)
     return [min(times) for times in zip(*rounds[WARM_UP:], strict=True)]
-
-
-def _seconds(model: PreTrainedModel, batch: Batch) -> float:
-    start = time.perf_counter()
-    model(**batch)
-    if model.device.type == "cuda":
-        torch.cuda.synchronize(model.device)
-    return time.perf_counter() - start
 
 
 def weight_bytes(model: PreTrainedModel) -> int:

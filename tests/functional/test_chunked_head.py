@@ -11,12 +11,14 @@ from torch.nn.functional import cross_entropy, linear
 from hf_distill.errors import ConfigurationError
 from hf_distill.functional import (
     LinearLogits,
-    TopKTargets,
     chunked_distillation_loss,
     forward_kl,
     jensen_shannon,
+    on_top_k,
     reverse_kl,
+    top_k_logits,
 )
+from hf_distill.types import TopKLogits
 from tests.functional.divergence_cases import loop_distribution, loop_forward_kl, loop_kl, loop_reverse_kl
 
 
@@ -179,20 +181,21 @@ def loop_top_k(scores, indices, log_probabilities, log_tail, temperature):
     return temperature**2 * loop_kl(p, [*known, sum(q) - sum(known)])
 
 
-def top_k(teacher, k, temperature):
-    log_p = torch.log_softmax(whole(teacher) / temperature, dim=-1)
-    values, indices = log_p.topk(k, dim=-1)
-    rest = log_p.scatter(1, indices, -torch.inf).logsumexp(-1)
-    return TopKTargets(indices, values, rest)
+def top_k(teacher, k):
+    return top_k_logits(whole(teacher).detach(), k)
 
 
 @pytest.mark.parametrize("k", [1, 4, 10])
 def test_top_k_targets_in_loops(k):
     student, teacher = student_and_teacher()
-    targets = top_k(teacher, k, 2.0)
+    targets = top_k(teacher, k)
     loss = chunked_distillation_loss(student, targets, LABELS, temperature=2.0, chunk_size=3)
+    log_p = torch.log_softmax(whole(teacher) / 2.0, dim=-1)
+    values, indices = log_p.topk(k, dim=-1)
+    rest = log_p.scatter(1, indices, -torch.inf).logsumexp(-1)
     expected = sum(
-        loop_top_k(whole(student)[n].tolist(), *(each[n].tolist() for each in targets), 2.0) for n in range(N)
+        loop_top_k(whole(student)[n].tolist(), *(each[n].tolist() for each in (indices, values, rest)), 2.0)
+        for n in range(N)
     )
     assert loss.soft.item() == pytest.approx(expected, rel=1e-10)
     assert torch.autograd.gradcheck(
@@ -203,8 +206,8 @@ def test_top_k_targets_in_loops(k):
 
 def test_all_classes_of_top_k_are_the_dense_targets():
     student, teacher = student_and_teacher(bias=True, softcap=3.0)
-    targets = top_k(teacher, V, 2.0)
-    assert torch.isneginf(targets.log_tail).all()
+    targets = top_k(teacher, V)
+    assert targets.num_others == 0
     ours = chunked_distillation_loss(student, targets, LABELS, temperature=2.0, chunk_size=3)
     theirs = chunked_distillation_loss(student, teacher, LABELS, temperature=2.0)
     torch.testing.assert_close(tuple(ours), tuple(theirs))
@@ -213,10 +216,31 @@ def test_all_classes_of_top_k_are_the_dense_targets():
 
 def test_a_class_without_mass_among_the_k():
     student, teacher = student_and_teacher()
-    targets = top_k(teacher, 4, 1.0)
-    targets.log_probabilities[:, -1] = -torch.inf
+    targets = top_k(teacher, 4)
+    targets.values[:, -1] = -torch.inf
     loss = chunked_distillation_loss(student, targets)
     assert all(gradient.isfinite().all() for gradient in (loss.total, *gradients(loss.total, student)))
+
+
+def test_a_place_among_the_k_without_a_class_counts_nothing():
+    student, teacher = student_and_teacher()
+    three = top_k(teacher, 3)
+    nothing = torch.full((N, 1), -torch.inf, dtype=torch.float64)
+    values, indices = torch.cat((three.values, nothing), 1), torch.cat((three.indices, three.indices[:, :1]), 1)
+    four = TopKLogits(values, indices, three.tail, V - 3, V)
+    losses = [chunked_distillation_loss(student, targets, LABELS, temperature=2.0) for targets in (three, four)]
+    torch.testing.assert_close(tuple(losses[1]), tuple(losses[0]))
+    torch.testing.assert_close(*(gradients(loss.total, student) for loss in losses))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_top_k_is_the_divergence_over_k_classes_and_the_others(temperature):
+    student, teacher = student_and_teacher()
+    targets = top_k(teacher, 4)
+    ours = chunked_distillation_loss(student, targets, temperature=temperature, chunk_size=3)
+    theirs = on_top_k(forward_kl)(whole(student), targets, temperature=temperature).sum()
+    torch.testing.assert_close(ours.total, theirs)
+    torch.testing.assert_close(gradients(ours.total, student), gradients(theirs, student))
 
 
 @every_divergence
@@ -320,15 +344,15 @@ def test_refusals():
         chunked_distillation_loss(student, teacher._replace(weight=student.weight))
     with refused(match=r"a bias of shape \(7,\)\. Pass \(N, H\), \(V, H\) and \(V,\)"):
         chunked_distillation_loss(student._replace(bias=torch.zeros(N)), teacher)
-    with refused(match=r"indices of shape \(7, 2\), log_probabilities \(7, 3\) and log_tail \(7,\)"):
-        chunked_distillation_loss(
-            student, TopKTargets(torch.zeros(N, 2, dtype=torch.int64), torch.zeros(N, 3), torch.zeros(N))
-        )
+    with refused(match=r"the student has logits of shape \(7, 11\) and the teacher \(3, 11\)"):
+        chunked_distillation_loss(student, top_k(teacher, 2)[:3])
+    with refused(match=r"temperature is 0\.5, and of a teacher's 2 likeliest classes alone it is not known"):
+        chunked_distillation_loss(student, top_k(teacher, 2), temperature=0.5)
     with refused(match=r"labels are torch\.int64 of shape \(3,\)\. Pass int64 labels of shape \(7,\), -100"):
         chunked_distillation_loss(student, teacher, LABELS[:3])
     with refused(match=r"divergence must be `forward_kl` or `reverse_kl`, got .*jensen_shannon"):
         chunked_distillation_loss(student, teacher, divergence=jensen_shannon)
     with refused(match=r"divergence must be `forward_kl`, got .*reverse_kl"):
-        chunked_distillation_loss(student, top_k(teacher, 2, 1.0), divergence=reverse_kl)
+        chunked_distillation_loss(student, top_k(teacher, 2), divergence=reverse_kl)
     with refused(match=r"temperature must be a finite number above 0, got 0\. chunk_size must be at least 1, got 0"):
         chunked_distillation_loss(student, teacher, temperature=0, chunk_size=0)

@@ -10,7 +10,7 @@ from tests.house.imports import violations
 
 PACKAGE = Path(hf_distill.__file__).parent
 
-NOUNS = {"version", "errors", "types"}
+NOUNS = {"version", "errors", "types", "whole_files", "stopwatch"}
 SIGNALS = NOUNS | {"heads", "cache", "teachers"}
 WHAT_TO_LEARN = {"functional", "schedules", "layer_maps", "terms", "objective"}
 ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "students", "report", "tally", "export"}
@@ -24,6 +24,8 @@ TRAINER_HALVES = {"evaluation", "feature_training", "term_logging", "finite_loss
 ROOMS = {
     "version": set(),
     "errors": set(),
+    "whole_files": set(),
+    "stopwatch": set(),
     "types": {"errors"},
     "functional": {"types", "errors"},
     "heads": {"types", "errors", "functional"},
@@ -35,7 +37,7 @@ ROOMS = {
     "data_augmentation": {"types", "errors"},
     "data_collator": {"types", "errors", "heads"},
     "recipes": NOUNS | WHAT_TO_LEARN,
-    "cache": {"types", "errors", "version"},
+    "cache": {"types", "errors", "version", "whole_files"},
     "position_tables": set(),
     "raw_columns": {"types", "errors"},
     "teacher_inputs": {"types", "errors", "heads", "raw_columns"},
@@ -53,10 +55,10 @@ ROOMS = {
     "report": SIGNALS
     | {"functional", "terms", "objective", "position_tables", "preflight", "rehearsal", "trial_batches"},
     "tally": {"types", "errors"},
-    "export": {"types", "errors"},
+    "export": {"types", "errors", "stopwatch"},
     "training_args": ALL_BUT_MODELS,
     "callbacks": ALL_BUT_MODELS | {"training_args"},
-    "checkpoints": {"types", "errors"},
+    "checkpoints": {"types", "errors", "whole_files"},
     "preemption": set(),
     "checkpoint_keeping": {"types", "errors", "checkpoints", "preemption", "training_args"},
     "evaluation": SIGNALS | {"terms", "objective", "tally", "training_args", "checkpoint_keeping"},

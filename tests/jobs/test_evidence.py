@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from hf_distill.errors import ConfigurationError
-from hf_distill.jobs.evidence import Evidence, open_job, table, write_whole
+from hf_distill.jobs.evidence import Evidence, open_job, table
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path):
@@ -19,14 +19,6 @@ def test_what_was_measured_is_not_measured_again(tmp_path):
 def test_one_process_writes(tmp_path):
     Evidence(tmp_path, writes=False).measured("a", lambda: {"x": 1})
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_file_is_written_whole(tmp_path):
-    path = tmp_path / "deep" / "a.txt"
-    write_whole(path, "old")
-    write_whole(path, "new")
-    assert [each.name for each in path.parent.iterdir()] == ["a.txt"]
-    assert path.read_text() == "new"
 
 
 def test_a_job_that_is_there_is_gone_on_with_or_refused(tmp_path, caplog):

@@ -183,7 +183,9 @@ def test_a_row_that_was_not_asked_about_is_refused(tmp_path):
 def test_filtered_and_selected_data_sets_are_served(tmp_path):
     data = Dataset.from_list(rows_for("single_label"))
     cached(tmp_path / "cache", rows=data)
-    trained(tmp_path, "single_label", tmp_path / "cache", rows=data.filter(lambda row: len(row["input_ids"]) > 4))
+    fewer = data.filter(lambda row: len(row["input_ids"]) > 4).select([3, 0, 1])
+    teachers = model_for("single_label", 2), tmp_path / "cache"
+    check_equal_training(*(trained(tmp_path, "single_label", each, rows=fewer) for each in teachers), "single_label")
 
 
 def test_what_was_read_and_what_is_given_must_agree(tmp_path):
