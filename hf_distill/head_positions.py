@@ -12,12 +12,11 @@ from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import logging
 
 from hf_distill.heads import CausalLMHead, MaskedLMHead, Seq2SeqHead, SpeechSeq2SeqHead, TokenClassificationHead
-from hf_distill.heads.base import IGNORED_LABEL
 from hf_distill.teachers import OnlineTeacher
 from hf_distill.terms import DecoupledTerm, HardLabelTerm, IntraClassTerm, SoftTargetTerm, UniversalLogitTerm
 from hf_distill.terms.feature_terms import FeatureTerm
 from hf_distill.trial_batches import leaving_no_trace
-from hf_distill.types import TEACHER_POSITIONS, Batch, Positions, Requirements, Signals
+from hf_distill.types import IGNORED_LABEL, TEACHER_POSITIONS, Batch, Positions, Requirements, Signals
 
 
 logger = logging.get_logger(__name__)

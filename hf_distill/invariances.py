@@ -12,9 +12,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.heads import ObjectDetectionHead
-from hf_distill.heads.base import IGNORED_LABEL
 from hf_distill.teachers import OnlineTeacher, online_teachers, single_teachers
 from hf_distill.trial_batches import collated, gradient, leaving_no_trace, norm, sampled_rows
+from hf_distill.types import IGNORED_LABEL
 
 
 MAX_WEIGHTS_IN_FLOAT64 = 50_000_000

@@ -12,13 +12,13 @@ from transformers.utils import logging
 from hf_distill import preflight
 from hf_distill.errors import ConfigurationError
 from hf_distill.heads import ObjectDetectionHead
-from hf_distill.heads.base import IGNORED_LABEL, at_least_float32, real_tokens
+from hf_distill.heads.base import at_least_float32, real_tokens
 from hf_distill.position_tables import has_position_table, max_positions
 from hf_distill.teacher_scores import TeacherScore, teacher_score
 from hf_distill.teachers import online_teachers
 from hf_distill.terms import HardLabelTerm
 from hf_distill.trial_batches import collated, gradient, leaving_no_trace, norm, sampled_rows
-from hf_distill.types import TEACHER_PREFIX, Batch, Positions, Requirements, Signals, Unit
+from hf_distill.types import IGNORED_LABEL, TEACHER_PREFIX, Batch, Positions, Requirements, Signals, Unit
 
 
 logger = logging.get_logger(__name__)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from hf_distill.heads import CTCHead, DualEncoderHead, Head, QuestionAnsweringHead, RegressionHead
-from hf_distill.heads.base import IGNORED_LABEL, real_tokens
+from hf_distill.heads.base import real_tokens
 from hf_distill.heads.classification import MultiLabelHead
 from hf_distill.heads.language_models import CausalLMHead
-from hf_distill.types import Batch, Positions, Signals, Unit
+from hf_distill.types import IGNORED_LABEL, Batch, Positions, Signals, Unit
 
 
 MIN_ANSWERS = 30

@@ -104,6 +104,9 @@ class Anatomy:
         return self.stacks[side]
 
 
+IGNORED_LABEL = -100
+"""The label that Transformers' losses leave out."""
+
 TAIL_EXPONENTS = (1.0, 0.5, 0.25)
 """The powers, each 1 / temperature, at which it is known what the classes beyond the k likeliest weigh together."""
 

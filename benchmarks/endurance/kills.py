@@ -18,17 +18,8 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from transformers import BertConfig, BertForSequenceClassification, PrinterCallback, set_seed
-from transformers.utils import logging
+from tiny_pair import quiet_trainer
 
-from hf_distill import (
-    DistillationTrainer,
-    DistillationTrainingArguments,
-    HardLabelTerm,
-    HiddenStateTerm,
-    Objective,
-    SoftTargetTerm,
-)
 from hf_distill.checkpoints import MANIFEST
 
 
@@ -41,43 +32,17 @@ STEPS, SAVE_STEPS = 30, 2
 LAST = f"checkpoint-{STEPS}"
 
 
-def model(num_hidden_layers: int, hidden_size: int) -> BertForSequenceClassification:
-    set_seed(num_hidden_layers)
-    sizes = {"vocab_size": 50, "num_attention_heads": 2, "intermediate_size": 32, "num_labels": 3}
-    return BertForSequenceClassification(
-        BertConfig(num_hidden_layers=num_hidden_layers, hidden_size=hidden_size, **sizes)
-    )
-
-
 def train(output_dir: Path) -> None:
     """What the process runs that is killed: the last whole checkpoint, if there is any, is gone on from."""
-    torch.set_num_threads(1)
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    generator = torch.Generator().manual_seed(0)
-    rows = [{"input_ids": torch.randint(0, 50, (9,), generator=generator), "labels": index % 3} for index in range(38)]
-    terms = {"labels": HardLabelTerm(), "soft": SoftTargetTerm(), "hidden": HiddenStateTerm(layer_map="uniform")}
-    trainer = DistillationTrainer(
-        model=model(1, 16),
-        teacher=model(2, 32),
-        objective=Objective({name: (1.0, term) for name, term in terms.items()}),
-        args=DistillationTrainingArguments(
-            output_dir=str(output_dir),
-            max_steps=STEPS,
-            per_device_train_batch_size=2,
-            gradient_accumulation_steps=2,
-            learning_rate=1e-2,
-            logging_steps=3,
-            save_steps=SAVE_STEPS,
-            save_total_limit=2,
-            report_to=[],
-            use_cpu=True,
-            disable_tqdm=True,
-            preflight=False,
-        ),
-        train_dataset=rows,
+    trainer = quiet_trainer(
+        output_dir,
+        num_rows=38,
+        max_steps=STEPS,
+        gradient_accumulation_steps=2,
+        learning_rate=1e-2,
+        logging_steps=3,
+        save_steps=SAVE_STEPS,
     )
-    trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=any(output_dir.glob("checkpoint-*")))
 
 

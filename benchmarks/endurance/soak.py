@@ -15,19 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
-from kills import model
-from transformers import PrinterCallback, TrainerCallback
-from transformers.utils import logging
-
-from hf_distill import (
-    DistillationTrainer,
-    DistillationTrainingArguments,
-    HardLabelTerm,
-    HiddenStateTerm,
-    Objective,
-    SoftTargetTerm,
-)
+from tiny_pair import quiet_trainer
+from transformers import TrainerCallback
 
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -60,36 +49,15 @@ class Watch(TrainerCallback):
 
 
 def soak(output_dir: Path, steps: int) -> dict[str, Any]:
-    torch.set_num_threads(1)
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    generator = torch.Generator().manual_seed(0)
-    rows = [
-        {"input_ids": torch.randint(0, 50, (9,), generator=generator), "labels": index % 3} for index in range(256)
-    ]
-    terms = {"labels": HardLabelTerm(), "soft": SoftTargetTerm(), "hidden": HiddenStateTerm(layer_map="uniform")}
     watch = Watch(steps)
-    trainer = DistillationTrainer(
-        model=model(1, 16),
-        teacher=model(2, 32),
-        objective=Objective({name: (1.0, term) for name, term in terms.items()}),
-        args=DistillationTrainingArguments(
-            output_dir=str(output_dir),
-            max_steps=steps,
-            per_device_train_batch_size=2,
-            logging_steps=steps // 50,
-            save_steps=steps // 20,
-            save_total_limit=2,
-            report_to=[],
-            use_cpu=True,
-            disable_tqdm=True,
-            preflight=False,
-        ),
-        train_dataset=rows,
+    quiet_trainer(
+        output_dir,
+        num_rows=256,
         callbacks=[watch],
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.train()
+        max_steps=steps,
+        logging_steps=steps // 50,
+        save_steps=steps // 20,
+    ).train()
     return {"steps": steps, "milliseconds_per_step": watch.milliseconds, "mebibytes": watch.mebibytes}
 
 

@@ -19,10 +19,7 @@ from hf_distill.errors import ConfigurationError
 from hf_distill.functional.divergences import forward_kl, reverse_kl
 from hf_distill.functional.precision import computation_dtype, without_autocast
 from hf_distill.functional.top_k import softened_top_k
-from hf_distill.types import TopKLogits
-
-
-IGNORED_LABEL = -100
+from hf_distill.types import IGNORED_LABEL, TopKLogits
 
 
 class LinearLogits(NamedTuple):

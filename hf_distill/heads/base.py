@@ -7,11 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from hf_distill.types import Batch, Positions, Signals, Unit
+from hf_distill.types import IGNORED_LABEL, Batch, Positions, Signals, Unit
 
-
-IGNORED_LABEL = -100
-"""The label that Transformers' losses leave out."""
 
 TEXT_INPUTS = ("input_ids", "inputs_embeds")
 

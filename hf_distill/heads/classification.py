@@ -12,8 +12,8 @@ from transformers import (
 )
 
 from hf_distill.errors import ConfigurationError
-from hf_distill.heads.base import IGNORED_LABEL, Head, one_per_row, real_tokens
-from hf_distill.types import Batch
+from hf_distill.heads.base import Head, one_per_row, real_tokens
+from hf_distill.types import IGNORED_LABEL, Batch
 
 
 class SingleLabelHead(Head):

@@ -8,8 +8,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 from hf_distill.errors import ConfigurationError
-from hf_distill.heads.base import IGNORED_LABEL, Head, real_tokens
-from hf_distill.types import TEACHER_POSITIONS, Batch, Positions, Unit
+from hf_distill.heads.base import Head, real_tokens
+from hf_distill.types import IGNORED_LABEL, TEACHER_POSITIONS, Batch, Positions, Unit
 
 
 class MaskedLMHead(Head):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForQuestionAnswering
 
-from hf_distill.heads.base import IGNORED_LABEL, Head, at_least_float32, real_tokens
-from hf_distill.types import Batch
+from hf_distill.heads.base import Head, at_least_float32, real_tokens
+from hf_distill.types import IGNORED_LABEL, Batch
 
 
 class QuestionAnsweringHead(Head):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSemanticSegmentation
 
-from hf_distill.heads.base import IGNORED_LABEL, Head
-from hf_distill.types import Batch
+from hf_distill.heads.base import Head
+from hf_distill.types import IGNORED_LABEL, Batch
 
 
 class SemanticSegmentationHead(Head):

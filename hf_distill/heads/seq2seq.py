@@ -10,8 +10,8 @@ from transformers import AutoModelForSeq2SeqLM, AutoModelForSpeechSeq2Seq
 from transformers.trainer_utils import unwrap_peft_model
 
 from hf_distill.errors import MissingInputError
-from hf_distill.heads.base import IGNORED_LABEL, Head
-from hf_distill.types import Batch, Signals
+from hf_distill.heads.base import Head
+from hf_distill.types import IGNORED_LABEL, Batch, Signals
 
 
 class Seq2SeqHead(Head):

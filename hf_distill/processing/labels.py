@@ -13,7 +13,6 @@ from hf_distill.errors import ClassMismatchError, ConfigurationError
 
 logger = logging.get_logger(__name__)
 
-IGNORED_LABEL = -100
 NO_LABEL = (None, -1)
 """What data sets write where a label is not known."""
 

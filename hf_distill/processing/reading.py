@@ -6,7 +6,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from hf_distill.processing.labels import IGNORED_LABEL, NO_LABEL, Problem
+from hf_distill.processing.labels import NO_LABEL, Problem
+from hf_distill.types import IGNORED_LABEL
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import EvalPrediction
 
-from hf_distill.processing.labels import IGNORED_LABEL
 from hf_distill.processing.reading import Reading
+from hf_distill.types import IGNORED_LABEL
 
 
 Scores = Callable[[EvalPrediction], dict[str, float]]

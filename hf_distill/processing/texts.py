@@ -5,8 +5,8 @@ from typing import Any
 from datasets import Dataset
 from transformers import DataCollatorForSeq2Seq, DataCollatorForTokenClassification, DataCollatorWithPadding
 
-from hf_distill.processing.labels import IGNORED_LABEL
 from hf_distill.processing.reading import Reading
+from hf_distill.types import IGNORED_LABEL
 
 
 def classified_texts(rows: Dataset, reading: Reading) -> Dataset:

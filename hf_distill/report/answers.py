@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from hf_distill.heads import CTCHead, Head, QuestionAnsweringHead, RegressionHead
-from hf_distill.heads.base import IGNORED_LABEL
 from hf_distill.heads.classification import MultiLabelHead
 from hf_distill.report.resampling import Sums
 from hf_distill.report.row_sums import RowSums, best_spans, row_sums, transcript_sums
 from hf_distill.trial_batches import collated, leaving_no_trace
-from hf_distill.types import Batch, Positions, Requirements, Signals, Unit
+from hf_distill.types import IGNORED_LABEL, Batch, Positions, Requirements, Signals, Unit
 
 
 MAX_TEXT = 400

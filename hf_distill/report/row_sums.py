@@ -8,8 +8,8 @@ from torch import Tensor
 
 from hf_distill.functional import forward_kl
 from hf_distill.heads import DualEncoderHead, Head, MultiLabelHead, QuestionAnsweringHead, RegressionHead
-from hf_distill.heads.base import IGNORED_LABEL, at_least_float32
-from hf_distill.types import Batch, Positions, Signals
+from hf_distill.heads.base import at_least_float32
+from hf_distill.types import IGNORED_LABEL, Batch, Positions, Signals
 
 
 NUM_BINS = 15

@@ -2,9 +2,6 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,25 +10,10 @@ import torch
 from datasets import Dataset
 from PIL import Image
 
+from tests.house.benchmark_runs import SECONDS, run_benchmark
+
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "heads"
-SECONDS = 120
-
-
-def run_benchmark(folder: Path, *arguments: object) -> str:
-    """What `benchmarks/heads/run.py` prints, run in an empty folder without the variable that names real data."""
-    variables = {name: value for name, value in os.environ.items() if name != "HF_DISTILL_DATA"}
-    done = subprocess.run(
-        [sys.executable, FOLDER / "run.py", *map(str, arguments)],
-        cwd=folder,
-        env={**variables, "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
-    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
 
 
 def loaded(name: str):
@@ -68,7 +50,7 @@ def test_a_job_runs_keeps_its_teacher_and_merges_its_row(tmp_path):
         "outputs",
     ]
 
-    run_benchmark(tmp_path, *arguments, "--seeds", 0, 1)
+    run_benchmark(FOLDER / "run.py", tmp_path, *arguments, "--seeds", 0, 1)
 
     job = json.loads((results / "heads.json").read_text())["causal"]
     assert [run["seed"] for run in job["arms"]["distilled"]["runs"]] == [0, 1]
@@ -81,7 +63,7 @@ def test_a_job_runs_keeps_its_teacher_and_merges_its_row(tmp_path):
 
     kept = tmp_path / "outputs" / "causal" / "teacher" / "model.safetensors"
     before = kept.stat().st_mtime_ns
-    run_benchmark(tmp_path, *arguments, "--seeds", 0)
+    run_benchmark(FOLDER / "run.py", tmp_path, *arguments, "--seeds", 0)
     assert kept.stat().st_mtime_ns == before
     again = json.loads((results / "heads.json").read_text())["causal"]
     assert again["teacher"] == job["teacher"]
@@ -96,7 +78,7 @@ def test_a_job_runs_keeps_its_teacher_and_merges_its_row(tmp_path):
     ],
 )
 def test_what_is_missing_is_skipped_with_a_reason(arguments, reason, tmp_path):
-    assert reason in run_benchmark(tmp_path, *arguments, "--seeds", 0, 1)
+    assert reason in run_benchmark(FOLDER / "run.py", tmp_path, *arguments, "--seeds", 0, 1)
 
 
 def test_answer_scores_leave_out_case_punctuation_and_articles():

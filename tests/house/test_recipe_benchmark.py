@@ -2,36 +2,17 @@
 
 import importlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from datasets import Dataset
 from transformers import AutoModel
 
+from tests.house.benchmark_runs import SECONDS, run_benchmark
 from tests.house.local_hub import put_model, put_tokenizer
 
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "recipes" / "run.py"
-SECONDS = 120
-
-
-def run_benchmark(folder: Path, *arguments: object) -> str:
-    """What the script prints, run in a folder without the variable that names real data."""
-    variables = {name: value for name, value in os.environ.items() if name != "HF_DISTILL_DATA"}
-    done = subprocess.run(
-        [sys.executable, SCRIPT, *map(str, arguments)],
-        cwd=folder,
-        env={**variables, "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
-    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
 
 
 @pytest.fixture
@@ -52,7 +33,7 @@ def ingredients(tmp_path):
 
 @pytest.mark.timeout(2 * SECONDS + 10)
 def test_every_way_runs_at_both_depths_and_is_not_repeated(tmp_path, ingredients):
-    assert "; seed 0: " in run_benchmark(tmp_path, *ingredients)
+    assert "; seed 0: " in run_benchmark(SCRIPT, tmp_path, *ingredients)
 
     results = tmp_path / "outputs" / "recipes" / "quick"
     record = json.loads((results / "recipes.json").read_text())
@@ -66,7 +47,7 @@ def test_every_way_runs_at_both_depths_and_is_not_repeated(tmp_path, ingredients
     assert "| MiniLMv2 | " in page
     assert "| 2 layers | " in page
 
-    assert "seed" not in run_benchmark(tmp_path, "choices", "ways", "longer", *ingredients)
+    assert "seed" not in run_benchmark(SCRIPT, tmp_path, "choices", "ways", "longer", *ingredients)
     again = json.loads((results / "recipes.json").read_text())
     assert again == record
 
@@ -76,7 +57,9 @@ def test_every_way_runs_at_both_depths_and_is_not_repeated(tmp_path, ingredients
     [((), "pass --real-data DIR or set HF_DISTILL_DATA"), (("--quick", "--real-data", "."), "no glue_sst2/train")],
 )
 def test_what_is_missing_is_skipped_with_a_reason(arguments, reason, tmp_path, ingredients):
-    assert reason in run_benchmark(tmp_path, *arguments, *(("--pretrained", ingredients[4]) if arguments else ()))
+    assert reason in run_benchmark(
+        SCRIPT, tmp_path, *arguments, *(("--pretrained", ingredients[4]) if arguments else ())
+    )
 
 
 def test_gains_are_of_the_same_seeds_and_what_is_kept_is_of_the_teacher(monkeypatch):
