@@ -294,6 +294,7 @@ def test_answers_may_be_kept_for_the_backward_pass():
     assert torch.equal(boxes.grad, signals.boxes)
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_two_processes_equal_one(tmp_path):
     """Three images to evaluate, so that one is repeated to fill up the last batch. The rehearsal must not wait."""

@@ -158,7 +158,7 @@ def test_gradients_equal_the_reference_however_a_batch_is_split(tmp_path, split)
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("batch_size, accumulation", [(4, 1), (1, 4)])
+@pytest.mark.parametrize("batch_size, accumulation", [pytest.param(4, 1, marks=pytest.mark.slow), (1, 4)])
 def test_two_processes_have_the_gradients_of_the_reference(tmp_path, batch_size, accumulation):
     run_two_processes(
         Path(__file__).with_name("two_processes_with_layers.py"), tmp_path, batch_size, accumulation, "layers"
@@ -171,6 +171,7 @@ def test_two_processes_have_the_gradients_of_the_reference(tmp_path, batch_size,
         assert saved["log"]["loss/hidden"] == pytest.approx(means["hidden"], rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_two_processes_have_the_gradients_of_one_for_all_that_is_learned(tmp_path):
     run_two_processes(Path(__file__).with_name("two_processes_with_layers.py"), tmp_path, 2, 2, "learned")

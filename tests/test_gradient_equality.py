@@ -89,8 +89,8 @@ def test_compiled_gradient_equals_the_reference(tmp_path, head, backend):
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("head", ["single_label", "masked", "causal"])
-@pytest.mark.parametrize("batch_size, accumulation", [(4, 1), (1, 4)])
+@pytest.mark.parametrize("head", [pytest.param("single_label", marks=pytest.mark.slow), "masked", "causal"])
+@pytest.mark.parametrize("batch_size, accumulation", [pytest.param(4, 1, marks=pytest.mark.slow), (1, 4)])
 def test_two_processes_equal_the_reference(tmp_path, head, batch_size, accumulation):
     """Two gloo processes. Rank 1 of the masked rows sees micro-batches without a single label."""
     run_two_processes(Path(__file__).with_name("two_processes.py"), tmp_path, head, batch_size, accumulation)

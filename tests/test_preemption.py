@@ -39,11 +39,11 @@ def handlers_come_back():
 
 MOMENTS = [
     (5, "substep_end"),
-    (5, "pre_optimizer_step"),
-    (5, "step_begin"),
+    pytest.param(5, "pre_optimizer_step", marks=pytest.mark.slow),
+    pytest.param(5, "step_begin", marks=pytest.mark.slow),
     (3, "pre_optimizer_step"),
     (4, "log"),
-    (5, "step_end"),
+    pytest.param(5, "step_end", marks=pytest.mark.slow),
 ]
 """Steps done when the signal comes. An epoch has 4, and logs come after 4 and 8."""
 

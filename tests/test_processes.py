@@ -29,6 +29,7 @@ def test_ten_steps_equal_those_of_one_process(tmp_path, number):
             assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_a_signal_to_one_process_ends_all(tmp_path):
     run_processes(2, Path(__file__).with_name("signalled_processes.py"), tmp_path)

@@ -32,6 +32,7 @@ def run(endpoint, home, *arguments):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_a_pushed_student_loads_again(tmp_path):
     with hub() as (endpoint, files, tokens):
         run(endpoint, tmp_path / "one", "push", tmp_path)

@@ -27,6 +27,7 @@ def loaded(name: str):
 scores, report = loaded("scores"), loaded("report")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(2 * SECONDS + 10)
 def test_a_job_runs_keeps_its_teacher_and_merges_its_row(tmp_path):
     text = [

@@ -31,6 +31,7 @@ def ingredients(tmp_path):
     return ["--quick", "--real-data", folder.parent, "--pretrained", encoder, "--seeds", 0]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(2 * SECONDS + 10)
 def test_every_way_runs_at_both_depths_and_is_not_repeated(tmp_path, ingredients):
     assert "; seed 0: " in run_benchmark(SCRIPT, tmp_path, *ingredients)

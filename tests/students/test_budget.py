@@ -67,6 +67,7 @@ def test_of_several_stacks_each_gives_its_share():
     assert weight_bytes(student_from_teacher(teacher, **found.sizes)) == found.measured
 
 
+@pytest.mark.slow
 def test_a_budget_of_time_is_measured():
     teacher = bert(BertForMaskedLM, 8, hidden_size=64, intermediate_size=256)
     batch = {"input_ids": torch.ones(8, 64, dtype=torch.long)}
