@@ -35,4 +35,4 @@ def run(
     found = distil(teacher.teacher, source, rows, args, evidence, objective, comparison.baseline, job.resume)
     if is_main:
         print(table(found))
-        print(f"The student is in {args.output_dir}, with {evidence.path.name}.")
+        print(f"The student is in {args.output_dir}, with {evidence.path.name}, a card and a report.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -9,6 +10,7 @@ from transformers import PreTrainedModel
 from hf_distill.jobs.data import Data
 from hf_distill.jobs.evidence import Evidence
 from hf_distill.jobs.models import StudentSource, load_model, load_processor, make_student, reads_alike
+from hf_distill.jobs.reporting import REPORT, write_report
 from hf_distill.jobs.training import measure, train, trainer_for
 from hf_distill.objective import Objective
 from hf_distill.processing import Reading
@@ -77,7 +79,7 @@ def distil(
     with_baseline: bool = False,
     resume: bool = False,
 ) -> Mapping[str, Any]:
-    """Measure the teacher and the student as it is made; distil it, and measure it again.
+    """Measure the teacher and the student as it is made; distil it, measure it again, and report on it.
 
     Args:
         teacher: an id or a path.
@@ -100,12 +102,19 @@ def distil(
     if "distilled" not in evidence.found:
         train(trainer, resume)
         evidence.measured("distilled", lambda: measure(trainer))
-    if with_baseline and "labels alone" not in evidence.found:
+    baseline = None
+    if with_baseline:
         student = make_student(source, pair.teacher, data.task_name, args.seed)
         folder = f"{args.output_dir}/{BASELINE}"
         baseline = trainer_for(student, data, pair.student_reading, args, output_dir=folder, **LABELS_ALONE)
-        train(baseline, resume)
-        evidence.measured("labels alone", lambda: measure(baseline))
+        if "labels alone" not in evidence.found:
+            train(baseline, resume)
+            evidence.measured("labels alone", lambda: measure(baseline))
+    if not (Path(str(args.output_dir)) / REPORT).is_dir():
+        for each in filter(None, (trainer, baseline)):
+            if each.state.global_step == 0:  # an earlier run has trained it
+                each.model.load_state_dict(load_model(str(each.args.output_dir), data.task_name).state_dict())
+        write_report(trainer, None if baseline is None else baseline.model)
     return evidence.found
 
 

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from hf_distill.cli import main
 from hf_distill.processing import TASKS
+from hf_distill.report import DistillationReport
 from tests.tiny_jobs import QUICK, put_job, put_teacher
 
 
@@ -44,6 +46,11 @@ def test_every_task(task, tmp_path, capsys):
     assert model.num_parameters() == found["distilled"]["parameters"] < found["teacher"]["parameters"]
     getattr(transformers, TASKS[task].auto_processor).from_pretrained(out)
     assert "distilled" in capsys.readouterr().out
+    report = DistillationReport.from_json((out / "report" / "report.json").read_text())
+    assert {"teacher", "student"} <= report.models.keys() and report.num_rows > 0
+    assert "</html>" in (out / "report" / "report.html").read_text()
+    card = ModelCard.load(out / "README.md")
+    assert "distillation" in card.data.tags and str(tmp_path) not in card.content
 
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
