@@ -2,8 +2,8 @@
 
     python benchmarks/epoch.py [--real-data DIR]
 
-A teacher of 6 layers and a student of 3, both 384 wide with BERT's vocabulary, on rows of 24 tokens on average and 64 at
-most. With a folder of real data sets, the rows are the sentences of SST-2's validation split.
+A teacher of 6 layers and a student of 3, both 384 wide with BERT's vocabulary, on rows of 24 tokens on average and 64
+at most. With a folder of real data sets, the rows are the sentences of SST-2's validation split.
 """
 
 import argparse
@@ -153,7 +153,7 @@ def main() -> None:
     source = "drawn lengths" if arguments.real_data is None else "SST-2's validation split"
     lines.append(
         f"\n{len(rows)} rows of {source}, {known['mean_length']:.1f} tokens on average and {max(lengths)} at most; in "
-        f"groups of one length {known['tokens_in_groups / tokens_padded']:.3f} of the tokens when padded to {LONGEST}. "
+        f"groups of one length {known['tokens_in_groups / tokens_padded']:.3f} of the tokens padded to {LONGEST}. "
         f"Caching the answers took {building:.1f} s, once."
     )
     results = {**known, "source": source, "caching_seconds": building, "rounds": arguments.rounds, "ratios": ratios}

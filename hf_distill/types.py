@@ -17,6 +17,8 @@ Batch = Mapping[str, Any]
 
 TEACHER_PREFIX = "teacher_"
 """Where a batch holds entries that begin so, the teacher reads these, under the names that follow the prefix."""
+CACHED_PREFIX = f"{TEACHER_PREFIX}cached_"
+"""What the entries begin with that hold what a teacher has said before."""
 TEACHER_POSITIONS = f"{TEACHER_PREFIX}positions"
 """Where a batch holds this entry, `(B, L)`, it says for each of the student's positions which one of the teacher's has
 read the same text; -1 where none has, so that nothing is compared there."""
