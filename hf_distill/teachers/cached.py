@@ -65,8 +65,12 @@ class CachedTeacher(Teacher):
 
     @property
     def input_names(self) -> frozenset[str]:
-        entries = (*self._entries.values(), *self._layer_entries.values())
-        return frozenset(self.cache.manifest.inputs) | frozenset(entries)
+        return frozenset(self.cache.manifest.inputs) | self.entry_names
+
+    @property
+    def entry_names(self) -> frozenset[str]:
+        """What the answers are called in a batch, after `TEACHER_PREFIX`."""
+        return frozenset((*self._entries.values(), *self._layer_entries.values()))
 
     @property
     def anatomy(self) -> Anatomy:
