@@ -120,6 +120,7 @@ class FeatureRecords:
                 and all(place.layer <= stacks[place.side].num_layers for place in records.places)
                 and records.pooled in (None, "first", "last", "mean")
                 and records.num_bytes(dict.fromkeys(layers, 0)) >= 0
+                and records.description() == dict(known)
             )
         except (TypeError, KeyError, AttributeError, ValueError, ConfigurationError) as error:
             raise DamagedCacheError(f"a manifest describes features as {dict(known)}: {error}") from error
