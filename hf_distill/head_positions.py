@@ -93,7 +93,7 @@ def head_rows(trainer: Any, batch: Batch, requires: Requirements) -> HeadRows | 
     Returns:
         None where heads have to be whole, or would not be smaller.
     """
-    if trainer._heads_take_rows is False or not _may_pick(trainer, batch):
+    if trainer._heads_take_rows is False or not may_pick(trainer, batch):
         return None
     mask = trainer._positions(batch).mask
     if mask.device.type != "cpu":  # picking the positions would wait for the device to count them
@@ -114,7 +114,8 @@ def hooked_models(trainer: Any) -> list[nn.Module]:
     return [trainer.model, teacher.model] if is_apart else [trainer.model]
 
 
-def _may_pick(trainer: Any, batch: Batch) -> bool:
+def may_pick(trainer: Any, batch: Batch) -> bool:
+    """Whether nothing but the terms of the objective reads logits, and models, terms and labels are of known kinds."""
     terms = [weighted.term for weighted in trainer.distillation_objective.terms.values()]
     is_sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
     is_split = trainer.get_tp_size() * trainer.get_cp_size() * trainer.get_sp_size() > 1
