@@ -3,12 +3,12 @@
     python benchmarks/chunked_switch.py
 
 Vocabulary × positions, 384 wide on both sides, T = 2, forward and backward to hidden states and head, as in
-`chunked_head.py`. The Trainer changes to the chunked loss at `hf_distill.chunked_training.SMALLEST_…`.
+`chunked_head.py`. The Trainer changes to the chunked loss at `SMALLEST_VOCABULARY` and `SMALLEST_NUM_POSITIONS` of
+`hf_distill.chunked_training`.
 """
 
 import argparse
 import statistics
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,10 +17,10 @@ from measuring import in_turn, ratio, save
 
 
 GRID = {
-    1_000: (32, 128, 512, 2048),
-    4_000: (32, 128, 512, 2048),
-    8_000: (32, 128, 512),
-    16_000: (32, 128, 512),
+    1_000: (32, 128, 256, 512, 2048),
+    4_000: (32, 128, 256, 512, 2048),
+    8_000: (32, 128, 256, 512),
+    16_000: (32, 128, 256, 512),
     32_000: (32, 128, 256),
 }
 """Vocabulary: positions."""
@@ -42,7 +42,7 @@ def main() -> None:
         for num_positions in sizes:
             running = {
                 name: Measured(contender, vocab_size, num_positions, arguments.width)
-                for name, contender in {"chunked": partial(chunked), "whole logits": dense}.items()
+                for name, contender in {"chunked": chunked, "whole logits": dense}.items()
             }
             for measured in running.values():
                 measured()

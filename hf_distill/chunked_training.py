@@ -32,7 +32,7 @@ OF_VOCABULARIES = (MaskedLMHead, CausalLMHead, Seq2SeqHead, SpeechSeq2SeqHead)
 """Heads whose own loss is the cross-entropy over the vocabulary."""
 
 SMALLEST_VOCABULARY = 1_000
-SMALLEST_NUM_POSITIONS = 256
+SMALLEST_NUM_POSITIONS = 128
 """From which on the chunked loss is the faster one, and the smaller: see `benchmarks/chunked_switch.py`."""
 
 NUM_COMPARED = 64
@@ -148,7 +148,7 @@ class ChunkedHeads:
         labels = None if targets is None else targets.flatten()
         mask: Tensor | None = where.mask.flatten()
         answers: Any = _flat(teacher.logits) if theirs is None else theirs
-        if where.mask.device.type == "cpu":  # elsewhere picking the positions would wait for the device to count them
+        if _can_count(where):
             index, mask = where.mask.flatten().nonzero()[:, 0], None
             student, answers = _at(student, index), _at(answers, index)
             labels = None if labels is None else labels[index]
@@ -191,9 +191,13 @@ def chunked_heads(trainer: Any, batch: Batch, requires: Requirements) -> Chunked
 
 
 def _pays(head: LinearHead, where: Positions) -> bool:
-    is_counted = where.mask.device.type == "cpu"
-    num_positions = int(where.mask.sum()) if is_counted else where.mask.numel()
+    num_positions = int(where.mask.sum()) if _can_count(where) else where.mask.numel()
     return head.module.out_features >= SMALLEST_VOCABULARY and num_positions >= SMALLEST_NUM_POSITIONS
+
+
+def _can_count(where: Positions) -> bool:
+    """Whether nothing has to wait for a device to count positions. Elsewhere they are masked, not picked."""
+    return where.mask.device.type == "cpu"
 
 
 def _heads_of(trainer: Any) -> ChunkedHeads | None:
@@ -222,7 +226,12 @@ def _linear_head(model: nn.Module) -> LinearHead | None:
     """None where the head is more than a weight and a bias: an adapter, quantised, or something hooks into it."""
     whole: Any = unwrap_peft_model(model)
     module = whole.get_output_embeddings()
-    if type(module) is not nn.Linear or module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+    if (
+        type(module) is not nn.Linear
+        or module._forward_hooks
+        or module._forward_pre_hooks
+        or "forward" in vars(module)
+    ):
         return None
     config = whole.config.get_text_config(decoder=True)
     scale = getattr(config, "logit_scale", 1.0) * getattr(config, "lm_head_multiplier", 1.0)
@@ -240,9 +249,7 @@ def _num_classes(alignment: Alignment) -> int | None:
     return None if type(alignment) is Alignment else 0
 
 
-def _agree(
-    trainer: Any, batch: Batch, requires: Requirements, heads: ChunkedHeads, where: Positions
-) -> bool | None:
+def _agree(trainer: Any, batch: Batch, requires: Requirements, heads: ChunkedHeads, where: Positions) -> bool | None:
     """Whether logits and the student's own loss are what is made of what the heads read; None if nothing counts."""
     labelled = where.mask & (where.targets != IGNORED_LABEL) if requires.labels else where.mask
     index = labelled.flatten().nonzero()[:NUM_COMPARED, 0]

@@ -124,7 +124,9 @@ def chunked_distillation_loss(
     _check(student_logits, teacher_logits, labels, mask, num_classes, temperature, divergence, chunk_size)
     if mask is not None:
         student_logits = _at_counted(student_logits, mask)
-        teacher_logits = _at_counted(teacher_logits, mask) if isinstance(teacher_logits, LinearLogits) else teacher_logits
+        teacher_logits = (
+            _at_counted(teacher_logits, mask) if isinstance(teacher_logits, LinearLogits) else teacher_logits
+        )
         labels = None if labels is None else labels.masked_fill(~mask, IGNORED_LABEL)
     hidden_states, weight, bias = student_logits[:3]
     given = soft_weight, 0.0 if labels is None else hard_weight
