@@ -32,7 +32,7 @@ OF_VOCABULARIES = (MaskedLMHead, CausalLMHead, Seq2SeqHead, SpeechSeq2SeqHead)
 """Heads whose own loss is the cross-entropy over the vocabulary."""
 
 SMALLEST_VOCABULARY = 1_000
-SMALLEST_NUM_POSITIONS = 128
+SMALLEST_NUM_POSITIONS = 256
 """From which on the chunked loss is the faster one, and the smaller: see `benchmarks/chunked_switch.py`."""
 
 NUM_COMPARED = 64
@@ -242,8 +242,9 @@ def _linear_head(model: nn.Module) -> LinearHead | None:
 
 def _num_classes(alignment: Alignment) -> int | None:
     """How many classes both know, None for all; 0 where they are not the first ones of both."""
-    if isinstance(alignment, JointAlignment) and len(alignment.members) == 1:
-        return _num_classes(alignment.members[0])
+    if isinstance(alignment, JointAlignment):
+        known = {_num_classes(member) for member in alignment.members}
+        return known.pop() if len(known) == 1 else 0
     if type(alignment) is VocabularyAlignment:
         return alignment.num_tokens
     return None if type(alignment) is Alignment else 0
@@ -308,6 +309,5 @@ def _at(logits: Any, index: Tensor) -> Any:
 def _flat(logits: Any) -> Any:
     """`(…, C)` → `(N, C)`."""
     if isinstance(logits, TopKLogits):
-        parts = {name: getattr(logits, name).flatten(0, -2) for name in ("values", "indices", "tail")}
-        return replace(logits, **parts)
+        return logits.of_parts(_flat)
     return logits.flatten(0, -2)

@@ -16,7 +16,7 @@ from hf_distill.teachers import OnlineTeacher
 from hf_distill.terms import DecoupledTerm, HardLabelTerm, IntraClassTerm, SoftTargetTerm, UniversalLogitTerm
 from hf_distill.terms.feature_terms import FeatureTerm
 from hf_distill.trial_batches import leaving_no_trace
-from hf_distill.types import IGNORED_LABEL, TEACHER_POSITIONS, Batch, Positions, Requirements, Signals
+from hf_distill.types import IGNORED_LABEL, TEACHER_POSITIONS, Batch, Positions, Requirements, Signals, TopKLogits
 
 
 logger = logging.get_logger(__name__)
@@ -43,8 +43,10 @@ class HeadRows:
     """Int64 `(n,)`, into the flattened positions."""
     is_shifted: bool
 
-    def pick(self, tensor: Tensor) -> Tensor:
+    def pick(self, tensor: Any) -> Any:
         """`(B, L, …)` → `(n, 1, …)`, or `(1, n, …)`."""
+        if isinstance(tensor, TopKLogits):
+            return tensor.of_parts(self.pick)
         return tensor.flatten(0, 1).index_select(0, self.index).unsqueeze(0 if self.is_shifted else 1)
 
     def of_positions(self, where: Positions) -> Positions:

@@ -203,11 +203,11 @@ def test_the_gradient_depends_neither_on_the_batch_nor_on_padding(tmp_path, name
     (reference,), (log,), _ = runs[0]
     for (gradients,), (other,), _ in runs[1:]:
         assert relative_difference(gradients, reference) < 1e-9
-        assert other["loss/soft"] == pytest.approx(log["loss/soft"], rel=1e-9)
-        assert other["loss/labels"] == pytest.approx(log["loss/labels"], rel=1e-9)
+        assert other["loss/soft"] == pytest.approx(log["loss/soft"], rel=1e-6)
+        assert other["loss/labels"] == pytest.approx(log["loss/labels"], rel=1e-6)
 
 
-@pytest.mark.parametrize("name, changes", [("bert", {}), ("llama", {"gradient_checkpointing": True})])
+@pytest.mark.parametrize("name, changes", [("bert", {}), ("llama", {"activation_checkpointing": True})])
 def test_whole_training_is_the_same(tmp_path, monkeypatch, name, changes):
     """Also of micro-batches without any label."""
     weights, logs = [], []
@@ -266,8 +266,8 @@ def test_vocabularies_that_are_padded_differently(tmp_path, student_rows, teache
 class OtherLoss(BertForMaskedLM):
     """Its own loss is the cross-entropy, and in training a little more."""
 
-    def forward(self, **inputs):
-        outputs = super().forward(**inputs)
+    def forward(self, input_ids, attention_mask=None, labels=None):
+        outputs = super().forward(input_ids, attention_mask, labels=labels)
         if outputs.loss is not None and self.training:
             outputs.loss = outputs.loss * 1.0001
         return outputs
@@ -276,8 +276,8 @@ class OtherLoss(BertForMaskedLM):
 class OtherLogits(BertForMaskedLM):
     """What its head returns is not what it says."""
 
-    def forward(self, **inputs):
-        outputs = super().forward(**inputs)
+    def forward(self, input_ids, attention_mask=None, labels=None):
+        outputs = super().forward(input_ids, attention_mask, labels=labels)
         outputs.logits = outputs.logits * 1.01
         return outputs
 
@@ -285,8 +285,8 @@ class OtherLogits(BertForMaskedLM):
 class TwoHeads(BertForMaskedLM):
     """Its head runs twice."""
 
-    def forward(self, **inputs):
-        outputs = super().forward(**inputs)
+    def forward(self, input_ids, attention_mask=None, labels=None):
+        outputs = super().forward(input_ids, attention_mask, labels=labels)
         self.cls.predictions.decoder(torch.zeros(1, self.config.hidden_size))
         return outputs
 
@@ -316,7 +316,11 @@ DENSE = {
     "an adapter on the head": ("bert", {"student": adapted_head}, None),
     "label smoothing": ("bert", {"label_smoothing_factor": 0.1}, None),
     "compile": ("bert", {"torch_compile": True, "torch_compile_backend": "eager"}, None),
-    "another divergence": ("bert", {"objective": Objective({"soft": (1.0, SoftTargetTerm(2.0, jensen_shannon))})}, None),
+    "another divergence": (
+        "bert",
+        {"objective": Objective({"soft": (1.0, SoftTargetTerm(2.0, jensen_shannon))})},
+        None,
+    ),
     "two": ("bert", {"objective": Objective({str(t): (1.0, SoftTargetTerm(t)) for t in (1.0, 2.0)})}, None),
     "labels alone": ("bert", {"objective": Objective({"labels": (1.0, HardLabelTerm())})}, None),
     "a term that reads logits": (
@@ -369,4 +373,4 @@ def test_two_processes_equal_one(tmp_path):
         found = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
         assert found["is_chunked"]
         assert relative_difference(found["gradients"], expected) < 1e-9
-        assert found["log"]["loss/soft"] == pytest.approx(log["loss/soft"], rel=1e-9)
+        assert found["log"]["loss/soft"] == pytest.approx(log["loss/soft"], rel=1e-6)

@@ -435,15 +435,12 @@ def _faults_of_shapes(
     own_classes = student.weight.shape[0]
     if num_classes is not None and not 0 < num_classes <= own_classes:
         faults.append(f"num_classes is {num_classes}, and the student has {own_classes} classes. Pass at most these.")
-    ours = student.hidden_states.shape[:1] + (own_classes if num_classes is None else num_classes,)
-    theirs = (
-        teacher.hidden_states.shape[:1] + teacher.weight.shape[:1]
-        if isinstance(teacher, LinearLogits)
-        else teacher.shape
-    )
+    ours = len(student.hidden_states), own_classes if num_classes is None else num_classes
+    is_linear = isinstance(teacher, LinearLogits)
+    theirs = (len(teacher.hidden_states), len(teacher.weight)) if is_linear else tuple(teacher.shape)
     if ours != theirs:
         faults.append(
-            f"the student has logits of shape {tuple(ours)} and the teacher {tuple(theirs)}. Pass the same positions "
+            f"the student has logits of shape {ours} and the teacher {theirs}. Pass the same positions "
             "and classes of both."
         )
     return faults
