@@ -152,7 +152,8 @@ class TopKLogits:
 
     def of_parts(self, rearranged: Callable[[Tensor], Tensor]) -> "TopKLogits":
         """The same at other positions: a function of tensors `(…, *)` that leaves the last axis alone."""
-        return replace(self, **{name: rearranged(getattr(self, name)) for name in ("values", "indices", "tail")})
+        parts: dict[str, Any] = {name: rearranged(getattr(self, name)) for name in ("values", "indices", "tail")}
+        return replace(self, **parts)
 
     def argmax(self, dim: int = -1) -> Tensor:
         """The likeliest class at each position, `(…)`."""

@@ -436,8 +436,11 @@ def _faults_of_shapes(
     if num_classes is not None and not 0 < num_classes <= own_classes:
         faults.append(f"num_classes is {num_classes}, and the student has {own_classes} classes. Pass at most these.")
     ours = len(student.hidden_states), own_classes if num_classes is None else num_classes
-    is_linear = isinstance(teacher, LinearLogits)
-    theirs = (len(teacher.hidden_states), len(teacher.weight)) if is_linear else tuple(teacher.shape)
+    theirs: tuple[int, ...] = (
+        (len(teacher.hidden_states), len(teacher.weight))
+        if isinstance(teacher, LinearLogits)
+        else tuple(teacher.shape)
+    )
     if ours != theirs:
         faults.append(
             f"the student has logits of shape {ours} and the teacher {theirs}. Pass the same positions "
