@@ -2,9 +2,9 @@
 
     python benchmarks/chunked_switch.py
 
-Vocabulary × positions, of two widths, the same on both sides, T = 2, forward and backward to hidden states and head, as in
-`chunked_head.py`. The Trainer changes to the chunked loss at `SMALLEST_VOCABULARY` and `SMALLEST_NUM_POSITIONS` of
-`hf_distill.chunked_training`.
+Vocabulary × positions, of two widths, the same on both sides, T = 2, forward and backward to hidden states and head,
+as in `chunked_head.py`. The Trainer changes to the chunked loss at `SMALLEST_VOCABULARY` and `SMALLEST_NUM_POSITIONS`
+of `hf_distill.chunked_training`.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def main() -> None:
 
     results: list[dict[str, Any]] = []
     lines = [
-        "| width | vocabulary | positions | time over that of whole logits | seconds | peak memory over theirs | MiB |",
+        "| width | vocabulary | positions | time over whole logits' | seconds | peak memory over theirs | MiB |",
         "|---|---|---|---|---|---|---|",
     ]
     cells = [(width, vocabulary, n) for width in GRID for vocabulary, sizes in GRID[width].items() for n in sizes]
