@@ -305,6 +305,8 @@ def _fusible_kernel(
     student: Tensor,
     teacher: Tensor | _TopKTargets,
     labels: Tensor | None,
+    mask: Tensor | None,
+    num_classes: int | None,
     temperature: float,
     reverses: bool,
     soft_weight: Tensor,
@@ -312,8 +314,8 @@ def _fusible_kernel(
 ) -> tuple[Tensor, Tensor]:
     """`_kernel` of whole logits written for the compiler: nothing in place and no scatter, so that all of it becomes
     three passes over the logits and none over anything else."""
-    if isinstance(teacher, _TopKTargets):
-        return _kernel(student, teacher, labels, temperature, reverses, soft_weight, hard_weight)
+    if isinstance(teacher, _TopKTargets) or mask is not None or num_classes is not None:
+        return _kernel(student, teacher, labels, mask, num_classes, temperature, reverses, soft_weight, hard_weight)
     student, teacher = (each - each.amax(dim=-1, keepdim=True) for each in (student, teacher))
     student_exp, teacher_exp = student.exp(), teacher.exp()
     student_mass, teacher_mass = (each.sum(dim=-1, keepdim=True) for each in (student_exp, teacher_exp))
