@@ -1,5 +1,6 @@
 """A large vocabulary in training: heads hand over what they read, and the logits of all positions are never held."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -33,11 +34,14 @@ OF_VOCABULARIES = (MaskedLMHead, CausalLMHead, Seq2SeqHead, SpeechSeq2SeqHead)
 
 SMALLEST_VOCABULARY = 1_000
 SMALLEST_NUM_POSITIONS = 256
-"""From which on the chunked loss is not slower, and holds about half of the memory or less: measured on a CPU by
+"""From which on the chunked loss is not slower, and holds three quarters of the memory or less: measured on a CPU by
 `benchmarks/chunked_switch.py`, which looked at no smaller vocabulary."""
 
 NUM_COMPARED = 64
 """Positions of the first batch whose logits are looked at: few, since there may be no room for more."""
+
+NUM_SAMPLED = 256
+"""Positions by which a rehearsal judges a batch whose logits are never held."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +200,28 @@ def chunked_heads(trainer: Any, batch: Batch, requires: Requirements) -> Chunked
     return heads if trainer._heads_are_chunked else None
 
 
+def sampled_positions(trainer: Any, batch: Batch, requires: Requirements) -> HeadRows | None:
+    """Some positions of a batch that stand for all, where training never holds the logits of all.
+
+    Returns:
+        None where it does.
+    """
+    if chunked_heads(trainer, batch, requires) is None:
+        return None
+    index = _compared_positions(trainer._positions(batch), requires)
+    return _rows(trainer, index[:: math.ceil(len(index) / NUM_SAMPLED)]) if len(index) else None
+
+
+def _rows(trainer: Any, index: Tensor) -> HeadRows:
+    return HeadRows(index, isinstance(trainer.head, CausalLMHead) and trainer.head.shifts_labels)
+
+
+def _compared_positions(where: Positions, requires: Requirements) -> Tensor:
+    """Those that count and have a label, where labels are read."""
+    has_label = where.targets != IGNORED_LABEL if requires.labels else True
+    return (where.mask & has_label).flatten().nonzero()[:, 0]
+
+
 def _pays(head: LinearHead, where: Positions) -> bool:
     num_positions = int(where.mask.sum()) if _can_count(where) else where.mask.numel()
     return head.module.out_features >= SMALLEST_VOCABULARY and num_positions >= SMALLEST_NUM_POSITIONS
@@ -255,11 +281,10 @@ def _num_classes(alignment: Alignment) -> int | None:
 
 def _agree(trainer: Any, batch: Batch, requires: Requirements, heads: ChunkedHeads, where: Positions) -> bool | None:
     """Whether logits and the student's own loss are what is made of what the heads read; None if nothing counts."""
-    labelled = where.mask & (where.targets != IGNORED_LABEL) if requires.labels else where.mask
-    index = labelled.flatten().nonzero()[:NUM_COMPARED, 0]
+    index = _compared_positions(where, requires)[:NUM_COMPARED]
     if not len(index):
         return None
-    rows = HeadRows(index, isinstance(trainer.head, CausalLMHead) and trainer.head.shifts_labels)
+    rows = _rows(trainer, index)
     unlabelled = replace(requires, labels=False)
     try:
         with leaving_no_trace(trainer.model), torch.no_grad(), trainer.accelerator.autocast():

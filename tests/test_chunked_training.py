@@ -27,7 +27,7 @@ from transformers import (
     set_seed,
 )
 
-from hf_distill import AdapterOffTeacher, Objective, cache_teacher, chunked_training
+from hf_distill import AdapterOffTeacher, Objective, cache_teacher, chunked_training, preflight_report
 from hf_distill.functional import jensen_shannon, reverse_kl
 from hf_distill.schedules import Linear
 from hf_distill.terms import DecoupledTerm, HardLabelTerm, HiddenStateTerm, SoftTargetTerm
@@ -374,3 +374,24 @@ def test_two_processes_equal_one(tmp_path):
         assert found["is_chunked"]
         assert relative_difference(found["gradients"], expected) < 1e-9
         assert found["log"]["loss/soft"] == pytest.approx(log["loss/soft"], rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bert", "llama"])
+def test_a_rehearsal_of_few_positions(tmp_path, monkeypatch, name):
+    """All of them are as many as these here, so that what it says is what it says of whole logits."""
+    task, model = MODELS[name]
+    reports = []
+    for smallest in (1, 10**9):
+        monkeypatch.setattr(chunked_training, "SMALLEST_VOCABULARY", smallest)
+        options = {"eval_dataset": rows_for(task)[4:], "per_device_train_batch_size": 8}
+        reports.append(preflight_report(trainer_of(tmp_path, name, **options)))
+    ours, theirs = reports
+    for term, size in theirs.terms.items():
+        assert vars(ours.terms[term]) == pytest.approx(vars(size), rel=1e-4)
+    assert ours.teacher.value == pytest.approx(theirs.teacher.value, rel=1e-5)
+    monkeypatch.setattr(chunked_training, "SMALLEST_VOCABULARY", 1)
+    monkeypatch.setattr(chunked_training, "NUM_SAMPLED", 4)
+    few = preflight_report(trainer_of(tmp_path, name, **options))
+    assert 0 < few.terms["soft"].count <= 4 < ours.terms["soft"].count
+    assert few.terms["soft"].value == pytest.approx(ours.terms["soft"].value, rel=0.5)
+    assert few.memory.logits < ours.memory.logits < theirs.memory.logits

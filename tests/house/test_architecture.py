@@ -48,11 +48,13 @@ ROOMS = {
     "preflight": SIGNALS | {"terms", "objective", "raw_columns"},
     "trial_batches": {"types", "errors"},
     "teacher_scores": {"types", "errors", "heads"},
-    "rehearsal": SIGNALS | {"terms", "objective", "position_tables", "preflight", "trial_batches", "teacher_scores"},
-    "balance": SIGNALS | {"terms", "objective", "trial_batches", "feature_reading", "rehearsal"},
-    "invariances": SIGNALS | {"trial_batches"},
     "head_positions": SIGNALS | {"terms", "trial_batches"},
     "chunked_training": SIGNALS | WHAT_TO_LEARN | {"trial_batches", "head_positions"},
+    "rehearsal": SIGNALS
+    | {"terms", "objective", "position_tables", "preflight", "trial_batches", "teacher_scores"}
+    | {"head_positions", "chunked_training"},
+    "balance": SIGNALS | {"terms", "objective", "trial_batches", "feature_reading", "rehearsal"},
+    "invariances": SIGNALS | {"trial_batches"},
     "report": SIGNALS
     | {"functional", "terms", "objective", "position_tables", "preflight", "rehearsal", "trial_batches"},
     "tally": {"types", "errors"},
