@@ -251,6 +251,10 @@ class DistillationTrainer(LengthGrouping, Publishing):
         replaces_loss = self.compute_loss_func is not None or (self.label_smoother is not None and "labels" in labels)
         targets = labels.pop("labels", None) if replaces_loss else None
         inputs |= labels if requires.labels else {}
+        if (
+            not requires.labels and "use_cache" in self._signature_columns
+        ):  # decoders keep one where no labels are given
+            inputs["use_cache"] = False
         outputs, features = outputs_and_features(self.model, model, inputs, where.tokens)
         student = replace(self.head.signals(outputs, batch), features=features)
         if requires.labels and replaces_loss:
