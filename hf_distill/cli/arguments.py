@@ -38,7 +38,7 @@ class TeacherOptions:
 
     _argument_group_name = "teacher"
 
-    teacher: str = field(metadata={"help": "The teacher: an id on the Hub, or a folder."})
+    teacher: str = field(metadata={"help": "The teacher: an id on the Hub, a folder, or the folder of a cache."})
     task: str | None = option(
         "What the models do, by the name that Transformers' pipelines give it; found from the teacher if left out."
     )
@@ -191,6 +191,27 @@ class ExportOptions:
     int8: bool = option("Store weights as 8-bit integers (onnx).", False)
     num_rows: int = option("Rows of the evaluation data on which the program is compared with the model.", 100)
     batch_size: int = option("Rows at a time, on which it is also timed.", 8)
+
+
+@dataclass
+class CacheOptions:
+    """What is kept of the answers, and where."""
+
+    _argument_group_name = "cache"
+
+    output_dir: str = field(metadata={"help": "The folder that is written."})
+    top_k: int | None = option(
+        "Keep this many of the likeliest tokens of a position, of language models; all if left out."
+    )
+    dtype: Literal["float16", "bfloat16", "float32", "uint8"] = field(
+        default="float16", metadata={"help": "What numbers are kept in."}
+    )
+    epochs: int | None = option("Of how many epochs to keep the answers, where each has masks of its own (fill-mask).")
+    batch_size: int = option("Rows that the teacher reads at once.", 32)
+    seed: int = option(
+        "Holds out the rows to evaluate on, where there is no split of them; that of the distillation.", 42
+    )
+    use_cpu: bool = option("Leave accelerators alone.", False)
 
 
 @dataclass

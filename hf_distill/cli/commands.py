@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from hf_distill.cli.arguments import (
     BaselineOptions,
     BudgetOptions,
+    CacheOptions,
     CheckOptions,
     DataOptions,
     EvaluationOptions,
@@ -51,6 +52,11 @@ COMMANDS = {
         "make a student out of a teacher, and write it without training it",
         "--teacher TEACHER --num_hidden_layers 3 --output_dir OUT",
         (TeacherOptions, StudentOptions, OutputOptions),
+    ),
+    "cache": Command(
+        "ask a teacher once about every row, and keep its answers to train from",
+        "--teacher TEACHER --dataset DATA --output_dir OUT",
+        (TeacherOptions, DataOptions, CacheOptions),
     ),
     "check": Command(
         "rehearse a step and try the promised equalities, without training",

@@ -7,13 +7,22 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from hf_distill.errors import ConfigurationError
 from hf_distill.jobs.data import Data
 from hf_distill.jobs.evidence import Evidence
-from hf_distill.jobs.models import StudentSource, load_model, load_processor, make_student, reads_alike
+from hf_distill.jobs.models import (
+    StudentSource,
+    load_model,
+    load_processor,
+    load_teacher,
+    make_student,
+    reads_alike,
+)
 from hf_distill.jobs.reporting import REPORT, write_report
-from hf_distill.jobs.training import measure, train, trainer_for
+from hf_distill.jobs.training import LABELS_ALONE, measure, train, trainer_for
 from hf_distill.objective import Objective
 from hf_distill.processing import Reading
+from hf_distill.teachers import CachedTeacher
 from hf_distill.trainer import DistillationTrainer
 from hf_distill.training_args import DistillationTrainingArguments
 
@@ -21,18 +30,16 @@ from hf_distill.training_args import DistillationTrainingArguments
 BASELINE = "baseline"
 """The folder, in that of the job, of the student that learnt from the labels alone."""
 
-LABELS_ALONE: dict[str, Any] = {"alpha": 1.0, "preflight": False, "report_agreement": False, "push_to_hub": False}
-"""The arguments of a Trainer without a teacher. The student that is compared is not what is pushed."""
-
 
 @dataclass(frozen=True)
 class Pair:
     """Teacher and student, and how each reads the data."""
 
-    teacher: PreTrainedModel
+    teacher: PreTrainedModel | CachedTeacher
     student: PreTrainedModel
     data: Data
-    teacher_reading: Reading
+    teacher_reading: Reading | None
+    """None of a cache, which reads nothing."""
     student_reading: Reading
     teacher_processor: Any
     """The teacher's own, where it reads other inputs than the student."""
@@ -54,18 +61,29 @@ class Pair:
 
 
 def make_pair(teacher: str, source: StudentSource, data: Data, seed: int) -> Pair:
-    """Load the teacher, and make the student."""
-    model = load_model(teacher, data.task_name)
+    """Load the teacher, a model or a cache, and make the student.
+
+    Raises:
+        ConfigurationError: if the student reads by another tokenizer or processor than a cache was made by.
+    """
+    model = load_teacher(teacher, data.task_name)
     processor = load_processor(teacher, data.task_name)
     student = make_student(source, model, data.task_name, seed)
     own = processor if source.name_or_path is None else load_processor(source.name_or_path, data.task_name)
+    alike, is_cached = reads_alike(own, processor), isinstance(model, CachedTeacher)
+    if is_cached and not alike:
+        raise ConfigurationError(
+            f"the cache {teacher!r} holds answers to rows as a {type(processor).__name__} of its own reads them, and "
+            f"the student {source.name_or_path!r} reads by another one, so none of its rows would be found. Take a "
+            "student that reads as the teacher does, or the model itself as teacher."
+        )
     return Pair(
         model,
         student,
         data,
-        data.reading(model, processor),
+        None if isinstance(model, CachedTeacher) else data.reading(model, processor),
         data.reading(student, own),
-        None if reads_alike(own, processor) else processor,
+        None if alike else processor,
     )
 
 
@@ -82,7 +100,7 @@ def distil(
     """Measure the teacher and the student as it is made; distil it, measure it again, and report on it.
 
     Args:
-        teacher: an id or a path.
+        teacher: an id or a path, also of a cache, which is not measured itself.
         source: of the student.
         data: with rows to train on.
         args: of the Trainer; the student is saved in their `output_dir`.
@@ -96,7 +114,7 @@ def distil(
     """
     pair = make_pair(teacher, source, data, args.seed)
     trainer = pair.trainer(args, objective, report_agreement=_can_agree(pair))
-    if data.has_labels:
+    if data.has_labels and pair.teacher_reading is not None:
         evidence.measured("teacher", lambda: _measured_teacher(pair, args))
     evidence.measured("student before", lambda: measure(trainer))
     if "distilled" not in evidence.found:
@@ -154,6 +172,6 @@ def compare(
         reading = data.reading(loaded, load_processor(model, data.task_name))
         return {"model": measure(trainer_for(loaded, data, reading, args, **LABELS_ALONE))}
     pair = make_pair(teacher, StudentSource(model), data, args.seed)
-    found = {"teacher": _measured_teacher(pair, args)} if data.has_labels else {}
+    found = {"teacher": _measured_teacher(pair, args)} if data.has_labels and pair.teacher_reading is not None else {}
     alpha = args.alpha if data.has_labels else 0.0
     return {**found, "model": measure(pair.trainer(args, report_agreement=_can_agree(pair), alpha=alpha))}

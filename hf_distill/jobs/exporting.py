@@ -6,9 +6,8 @@ from typing import Any
 
 from hf_distill.export import Export, export_model
 from hf_distill.jobs.data import Data
-from hf_distill.jobs.distilling import LABELS_ALONE
 from hf_distill.jobs.models import load_model, load_processor
-from hf_distill.jobs.training import trainer_for
+from hf_distill.jobs.training import LABELS_ALONE, trainer_for
 from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.trial_batches import collated, sampled_rows
 

@@ -12,10 +12,10 @@ from typing import Any
 from transformers import TrainerCallback
 
 from hf_distill.jobs.data import Data
-from hf_distill.jobs.distilling import LABELS_ALONE, Pair, distil, make_pair
+from hf_distill.jobs.distilling import Pair, distil, make_pair
 from hf_distill.jobs.evidence import Evidence
 from hf_distill.jobs.models import StudentSource, load_model, load_processor
-from hf_distill.jobs.training import trainer_for
+from hf_distill.jobs.training import LABELS_ALONE, trainer_for
 from hf_distill.students import Budget, suggest_student
 from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.trial_batches import collated, sampled_rows

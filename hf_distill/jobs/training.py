@@ -14,8 +14,13 @@ from hf_distill.jobs.data import Data
 from hf_distill.objective import Objective
 from hf_distill.preemption import SaveOnSignal
 from hf_distill.processing import Reading
+from hf_distill.teachers import CachedTeacher
 from hf_distill.trainer import DistillationTrainer
 from hf_distill.training_args import DistillationTrainingArguments
+
+
+LABELS_ALONE: dict[str, Any] = {"alpha": 1.0, "preflight": False, "report_agreement": False, "push_to_hub": False}
+"""The arguments of a Trainer without a teacher. The student that is compared is not what is pushed."""
 
 
 def trainer_for(
@@ -23,7 +28,7 @@ def trainer_for(
     data: Data,
     reading: Reading,
     args: DistillationTrainingArguments,
-    teacher: PreTrainedModel | None = None,
+    teacher: PreTrainedModel | CachedTeacher | None = None,
     objective: Objective | None = None,
     teacher_processor: Any = None,
     model_init: Callable[..., PreTrainedModel] | None = None,

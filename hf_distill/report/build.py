@@ -31,7 +31,7 @@ from hf_distill.report.results import (
 from hf_distill.report.sources import hub_id
 from hf_distill.report.term_words import term_rows
 from hf_distill.report.user_metrics import user_metrics
-from hf_distill.teachers import online_teachers
+from hf_distill.teachers import CachedTeacher, online_teachers
 
 
 MAX_CURVE_POINTS = 500
@@ -215,7 +215,9 @@ def _models(
         model = models[name]
         if model is None:
             parameters = sum(each.model.num_parameters() for each in online_teachers(trainer.teacher))
-            results[name] = ModelResult(type(trainer.teacher).__name__, None, Cost(parameters, 0))
+            cost = Cost(parameters, 0) if parameters else None  # answers that were kept
+            calibration = _calibration(answers.sums, bootstrap, name)
+            results[name] = ModelResult(type(trainer.teacher).__name__, None, cost, calibration)
             continue
         was_training = model.training
         with trainer.compute_loss_context_manager():
@@ -292,6 +294,8 @@ def _settings(trainer: Any) -> dict[str, str]:
 
 
 def _notes(trainer: Any, baseline: Any, metrics: Any, terms: Any, answers: Answers) -> tuple[str, ...]:
+    is_cached = isinstance(trainer.teacher, CachedTeacher)
+    gives_top_k = is_cached and trainer.teacher.gives_top_k
     checks = {
         "No student trained on the labels alone was given, so the report cannot say whether distilling helped.": (
             baseline is None
@@ -300,10 +304,13 @@ def _notes(trainer: Any, baseline: Any, metrics: Any, terms: Any, answers: Answe
             not metrics
         ),
         "Student and teacher write in other tokens, so they are not compared token by token.": (
-            "teacher" not in answers.sums
+            not trainer._alignment.same_classes
         ),
+        "Only the likeliest tokens of the teacher are kept, so it has no scores of its own here, and KL is taken over "
+        "these tokens and all others together.": gives_top_k,
         "The terms were not rehearsed: the trainer has no training data that could be read.": not terms,
-        "The teacher is no single model, so it was not timed.": _only_teacher(trainer) is None,
+        "The teacher is no single model, so it was not timed.": _only_teacher(trainer) is None and not is_cached,
+        "The teacher is a cache of answers: it was not timed, and scores of `compute_metrics` leave it out.": is_cached,
         "Perplexity and accuracy are those of the next token given the true text before it; no text was generated.": (
             trainer.head.is_language_model
         ),
