@@ -179,6 +179,29 @@ class EvaluationOptions:
 
 
 @dataclass
+class FinishedOptions:
+    """The students that are compared."""
+
+    _argument_group_name = "students"
+
+    student: str = field(metadata={"help": "The distilled student: an id on the Hub, or a folder."})
+    baseline: str | None = option("The same student, trained on the labels alone, to see what the teacher gave.")
+
+
+@dataclass
+class ReportOptions:
+    """How they are compared."""
+
+    _argument_group_name = "report"
+
+    output_dir: str = field(metadata={"help": "The folder that is written: page, plots, JSON and Markdown."})
+    confidence: float = option("Of the intervals.", 0.95)
+    num_resamples: int = option("Draws of rows, for intervals and tests.", 1000)
+    batch_size: int = option("Rows at a time.", 8)
+    use_cpu: bool = option("Leave accelerators alone.", False)
+
+
+@dataclass
 class ExportOptions:
     """What is exported, and how it is tried."""
 

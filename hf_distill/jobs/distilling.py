@@ -19,7 +19,7 @@ from hf_distill.jobs.models import (
     reads_alike,
 )
 from hf_distill.jobs.reporting import REPORT, write_report
-from hf_distill.jobs.training import LABELS_ALONE, measure, train, trainer_for
+from hf_distill.jobs.training import LABELS_ALONE, load_state, measure, measure_trained, train, trainer_for
 from hf_distill.objective import Objective
 from hf_distill.processing import Reading
 from hf_distill.teachers import CachedTeacher
@@ -114,12 +114,12 @@ def distil(
     """
     pair = make_pair(teacher, source, data, args.seed)
     trainer = pair.trainer(args, objective, report_agreement=_can_agree(pair))
-    if data.has_labels and pair.teacher_reading is not None:
-        evidence.measured("teacher", lambda: _measured_teacher(pair, args))
+    if (own := _teacher_alone(pair, args)) is not None:
+        evidence.measured("teacher", lambda: measure(own))
     evidence.measured("student before", lambda: measure(trainer))
     if "distilled" not in evidence.found:
         train(trainer, resume)
-        evidence.measured("distilled", lambda: measure(trainer))
+        evidence.measured("distilled", lambda: measure_trained(trainer))
     baseline = None
     if with_baseline:
         student = make_student(source, pair.teacher, data.task_name, args.seed)
@@ -132,12 +132,16 @@ def distil(
         for each in filter(None, (trainer, baseline)):
             if each.state.global_step == 0:  # an earlier run has trained it
                 each.model.load_state_dict(load_model(str(each.args.output_dir), data.task_name).state_dict())
+                load_state(each, str(each.args.output_dir))
         write_report(trainer, None if baseline is None else baseline.model)
     return evidence.found
 
 
-def _measured_teacher(pair: Pair, args: DistillationTrainingArguments) -> Mapping[str, Any]:
-    return measure(trainer_for(pair.teacher, pair.data, pair.teacher_reading, args, **LABELS_ALONE))
+def _teacher_alone(pair: Pair, args: DistillationTrainingArguments) -> DistillationTrainer | None:
+    """A Trainer of the teacher, to measure it; None where there is no model, or nothing to measure."""
+    if isinstance(pair.teacher, CachedTeacher) or pair.teacher_reading is None or not pair.data.has_labels:
+        return None
+    return trainer_for(pair.teacher, pair.data, pair.teacher_reading, args, **LABELS_ALONE)
 
 
 def _can_agree(pair: Pair) -> bool:
@@ -172,6 +176,7 @@ def compare(
         reading = data.reading(loaded, load_processor(model, data.task_name))
         return {"model": measure(trainer_for(loaded, data, reading, args, **LABELS_ALONE))}
     pair = make_pair(teacher, StudentSource(model), data, args.seed)
-    found = {"teacher": _measured_teacher(pair, args)} if data.has_labels and pair.teacher_reading is not None else {}
+    own = _teacher_alone(pair, args)
+    found = {} if own is None else {"teacher": measure(own)}
     alpha = args.alpha if data.has_labels else 0.0
     return {**found, "model": measure(pair.trainer(args, report_agreement=_can_agree(pair), alpha=alpha))}

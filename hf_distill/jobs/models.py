@@ -97,12 +97,13 @@ def make_student(
             "a `student`, or what of the teacher to keep, such as `num_hidden_layers`."
         )
     set_seed(seed)
-    if source.name_or_path is None and isinstance(teacher, CachedTeacher):
-        raise ConfigurationError(
-            f"the teacher is the cache {str(teacher.cache.path)!r}, which holds no weights to make a student of. Make "
-            "one of the model that gave the answers, by `hf-distill student`, and name its folder as `student`."
-        )
     if source.name_or_path is None:
+        if isinstance(teacher, CachedTeacher):
+            raise ConfigurationError(
+                f"the teacher is the cache {str(teacher.cache.path)!r}, which holds no weights to make a student of. "
+                "Make one of the model that gave the answers, by `hf-distill student`, and name its folder as "
+                "`student`."
+            )
         cut: PreTrainedModel = student_from_teacher(teacher, **wanted)
         return cut
     auto_class = getattr(transformers, TASKS[task].auto_class)

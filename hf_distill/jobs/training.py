@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, set_seed
+from transformers import PreTrainedModel, TrainerState, set_seed
+from transformers.trainer import TRAINER_STATE_NAME
 
 from hf_distill.checkpoints import checkpoints, is_unfinished
 from hf_distill.jobs.data import Data
@@ -101,3 +102,17 @@ def measure(trainer: DistillationTrainer) -> Mapping[str, Any]:
         "seconds": seconds,
         "scores": {short: metrics[name] for name, short in names.items() if short not in (*apart, "epoch")},
     }
+
+
+def measure_trained(trainer: DistillationTrainer) -> Mapping[str, Any]:
+    """`measure`, after which what was logged is in the Trainer's folder."""
+    found = measure(trainer)
+    trainer.save_state()
+    return found
+
+
+def load_state(trainer: DistillationTrainer, folder: str | Path) -> None:
+    """What a training that has ended in a folder has logged, if it has left that there."""
+    path = Path(folder) / TRAINER_STATE_NAME
+    if path.is_file():
+        trainer.state = TrainerState.load_from_json(str(path))

@@ -278,19 +278,21 @@ def _curves(history: Sequence[Mapping[str, float]]) -> dict[str, tuple[tuple[int
 def _settings(trainer: Any) -> dict[str, str]:
     args = trainer.args
     device = torch.cuda.get_device_name(args.device) if args.device.type == "cuda" else str(args.device)
-    settings = {
-        **{
-            f"term {name}": f"weight {weight}, {words.strip('`')}"
-            for name, weight, words in term_rows(trainer.distillation_objective)
-        },
+    measured = {
+        "measured on": f"{device}, {torch.get_num_threads()} CPU threads",
+        "versions": f"torch {torch.__version__}, transformers {transformers.__version__}",
+    }
+    if trainer.state.global_step == 0:  # another one has trained the student, in a way of its own
+        return measured
+    terms = term_rows(trainer.distillation_objective)
+    return {
+        **{f"term {name}": f"weight {weight}, {words.strip('`')}" for name, weight, words in terms},
         "learning rate": f"{args.learning_rate:g}",
         "batch size": str(args.train_batch_size * args.gradient_accumulation_steps * args.world_size),
         "steps": str(trainer.state.global_step),
         "seed": str(args.seed),
-        "measured on": f"{device}, {torch.get_num_threads()} CPU threads",
-        "versions": f"torch {torch.__version__}, transformers {transformers.__version__}",
+        **measured,
     }
-    return settings
 
 
 def _notes(trainer: Any, baseline: Any, metrics: Any, terms: Any, answers: Answers) -> tuple[str, ...]:
@@ -310,7 +312,7 @@ def _notes(trainer: Any, baseline: Any, metrics: Any, terms: Any, answers: Answe
         "these tokens and all others together.": gives_top_k,
         "The terms were not rehearsed: the trainer has no training data that could be read.": not terms,
         "The teacher is no single model, so it was not timed.": _only_teacher(trainer) is None and not is_cached,
-        "The teacher is a cache of answers: it was not timed, and scores of `compute_metrics` leave it out.": is_cached,
+        "The teacher is a cache of answers: it was not timed, and `compute_metrics` knows nothing of it.": is_cached,
         "Perplexity and accuracy are those of the next token given the true text before it; no text was generated.": (
             trainer.head.is_language_model
         ),
