@@ -133,6 +133,14 @@ class BaselineOptions:
         "Also train the same student on the labels alone, in --output_dir/baseline, to see what the teacher gave.",
         False,
     )
+    exports: bool = option(
+        "Also export the student for ONNX Runtime, with 8-bit weights too, and torch.export, in --output_dir/exports, "
+        "compared with it in the report.",
+        False,
+    )
+    leave_one_out: int | None = option(
+        "Also train the student for this many steps with all terms, and without each, to see which one helped."
+    )
 
 
 @dataclass

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from hf_distill.jobs.data import Data
-from hf_distill.jobs.distilling import make_pair
 from hf_distill.jobs.models import StudentSource, load_model
+from hf_distill.jobs.pairs import make_pair
 from hf_distill.jobs.reporting import check_report_folder, save_report
 from hf_distill.jobs.training import load_state
 from hf_distill.report import DistillationReport, distillation_report

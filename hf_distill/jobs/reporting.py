@@ -1,5 +1,6 @@
 """What a finished job shows: the report of teacher, student and baseline, and the student's card."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import rmtree
@@ -8,7 +9,9 @@ from torch import nn
 from transformers.utils import logging
 
 from hf_distill.errors import ConfigurationError
+from hf_distill.jobs.exporting import NO_PROGRAMS, Programs
 from hf_distill.report import DistillationReport, distillation_report
+from hf_distill.report.results import LeaveOneOut
 from hf_distill.trainer import DistillationTrainer
 from hf_distill.whole_files import move_whole, write_whole
 
@@ -21,7 +24,12 @@ JSON = "report.json"
 """By which a report is known."""
 
 
-def write_report(trainer: DistillationTrainer, baseline: nn.Module | None) -> None:
+def write_report(
+    trainer: DistillationTrainer,
+    baseline: nn.Module | None,
+    programs: Programs = NO_PROGRAMS,
+    trials: LeaveOneOut | None = None,
+) -> None:
     """Write the report and the card into the folder of a Trainer that has trained.
 
     Several processes write none: it is made in one.
@@ -29,7 +37,8 @@ def write_report(trainer: DistillationTrainer, baseline: nn.Module | None) -> No
     if trainer.accelerator.num_processes > 1:
         logger.warning("No report is written by several processes. Make it in one, by `distillation_report`.")
         return
-    report = distillation_report(trainer, baseline)
+    report = distillation_report(trainer, baseline, exports=programs.made)
+    report = replace(report, notes=(*report.notes, *programs.missing), left_out=trials)
     trainer.create_model_card(report=report)
     save_report(report, Path(str(trainer.args.output_dir)) / REPORT)
 

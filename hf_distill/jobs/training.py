@@ -23,6 +23,16 @@ from hf_distill.training_args import DistillationTrainingArguments
 LABELS_ALONE: dict[str, Any] = {"alpha": 1.0, "preflight": False, "report_agreement": False, "push_to_hub": False}
 """The arguments of a Trainer without a teacher. The student that is compared is not what is pushed."""
 
+TRIAL: dict[str, Any] = {
+    "save_strategy": "no",
+    "eval_strategy": "no",
+    "load_best_model_at_end": False,
+    "report_to": [],
+    "preflight": False,
+    "push_to_hub": False,
+}
+"""The arguments of a training of which nothing is kept."""
+
 
 def trainer_for(
     model: PreTrainedModel | None,

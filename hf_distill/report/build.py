@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import unwrap_peft_model
 
 from hf_distill.errors import ClassMismatchError, ConfigurationError, EmptyDatasetError, MissingTeacherError
+from hf_distill.export import Export
 from hf_distill.position_tables import max_positions
 from hf_distill.rehearsal import obstacle, rehearsed
 from hf_distill.report import statistics
@@ -24,6 +25,7 @@ from hf_distill.report.results import (
     ClassResult,
     Cost,
     DistillationReport,
+    ExportResult,
     Imitation,
     MetricResult,
     ModelResult,
@@ -47,6 +49,7 @@ def distillation_report(
     batch_sizes: Sequence[int] = (1, 8, 32),
     lengths: Sequence[int] | None = None,
     num_examples: int = 12,
+    exports: Sequence[Export] = (),
     seed: int = 0,
 ) -> DistillationReport:
     """Teacher and student of a [`DistillationTrainer`] side by side, on the same rows.
@@ -64,6 +67,7 @@ def distillation_report(
         batch_sizes: at which forward passes are timed; none leaves the timing out.
         lengths: tokens of a row at which they are timed; the median and the longest of the rows by default.
         num_examples: rows to show on which the models differ.
+        exports: what [`export_model`] made of the student.
         seed: of the resampling.
 
     Raises:
@@ -99,6 +103,7 @@ def distillation_report(
         examples=differing_rows(trainer.head, answers, num_examples),
         curves=_curves(trainer.state.log_history),
         terms=rehearsal.terms,
+        exports=tuple(map(_export, exports)),
         settings=_settings(trainer),
         notes=_notes(trainer, baseline, metrics, rehearsal.terms, answers),
     )
@@ -273,6 +278,21 @@ def _curves(history: Sequence[Mapping[str, float]]) -> dict[str, tuple[tuple[int
             if name.startswith(("loss", "eval_", "weight/", "temperature/")) and not is_speed:
                 curves.setdefault(name, []).append((int(log["step"]), float(value)))
     return {name: tuple(points[:: 1 + len(points) // MAX_CURVE_POINTS]) for name, points in curves.items()}
+
+
+def _export(made: Export) -> ExportResult:
+    """An export as the report shows it, without the path."""
+    name = "ONNX Runtime" if made.format == "onnx" else "torch.export"
+    return ExportResult(
+        f"{name}, 8-bit weights" if made.int8 else name,
+        made.num_bytes,
+        made.num_rows,
+        made.max_difference,
+        made.agreement,
+        made.batch_ms,
+        made.model_batch_ms,
+        made.speedup,
+    )
 
 
 def _settings(trainer: Any) -> dict[str, str]:
