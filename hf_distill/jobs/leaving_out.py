@@ -10,7 +10,7 @@ from hf_distill.errors import ConfigurationError
 from hf_distill.jobs.evidence import Evidence
 from hf_distill.jobs.models import StudentSource, make_student
 from hf_distill.jobs.pairs import Pair
-from hf_distill.jobs.training import measure, train, trainer_for
+from hf_distill.jobs.training import TRIAL, measure, train, trainer_for
 from hf_distill.jobs.tuning import TO_BE_HIGH, main_score
 from hf_distill.objective import Objective
 from hf_distill.report.results import LeaveOneOut
