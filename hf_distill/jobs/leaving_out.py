@@ -17,6 +17,10 @@ from hf_distill.report.results import LeaveOneOut
 from hf_distill.training_args import DistillationTrainingArguments
 
 
+DEFAULTS = {name: getattr(DistillationTrainingArguments, name) for name in ("temperature", "alpha")}
+"""What the terms of an objective have, and not the arguments."""
+
+
 def without_each(
     pair: Pair,
     source: StudentSource,
@@ -52,7 +56,7 @@ def without_each(
         def measured(name: str = name, each: Objective = each) -> Mapping[str, Any]:
             folder = f"{args.output_dir}/trials/{name.replace('/', '-')}"
             student = make_student(source, pair.teacher, pair.data.task_name, args.seed)
-            changes = {**TRIAL, "max_steps": num_steps, "report_agreement": metric == "agreement"}
+            changes = {**TRIAL, **DEFAULTS, "max_steps": num_steps, "report_agreement": metric == "agreement"}
             trainer = trainer_for(
                 student,
                 pair.data,

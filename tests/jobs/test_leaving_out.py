@@ -27,7 +27,7 @@ def test_scores_are_those_of_trainings_without_each_term(teacher, tmp_path):  # 
     expected, losses = {}, {}
     for name, objective in objectives.items():
         student = make_student(STUDENT, pair.teacher, TASK, args.seed)
-        options = {"output_dir": tmp_path / name, "max_steps": 5}
+        options = {"output_dir": tmp_path / name, "max_steps": 5, "alpha": 0.5}
         trainer = trainer_for(student, pair.data, pair.student_reading, args, pair.teacher, objective, **options)
         train(trainer, resume=False)
         scores = measure(trainer)["scores"]
@@ -56,7 +56,7 @@ def test_a_job_asks_for_it_and_the_report_says_it(teacher, tmp_path):  # noqa: F
 
 def test_text_without_labels_is_judged_by_agreement(teacher, tmp_path):  # noqa: F811
     data = data_of(rows_of(TASK).remove_columns("label"))
-    args = arguments(tmp_path, alpha=0.0)
+    args = arguments(tmp_path)
     pair = make_pair(teacher, STUDENT, data, args.seed)
     objective = Objective({"soft": (1.0, SoftTargetTerm(2.0)), "sharp": (1.0, SoftTargetTerm(1.0))})
     found = without_each(pair, STUDENT, args, objective, Evidence(tmp_path / "out"), num_steps=1)
