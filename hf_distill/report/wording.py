@@ -199,15 +199,15 @@ def left_out_table(report: DistillationReport) -> Table:
     """What the student scores without each term, after short trainings."""
     trials = report.left_out
     if trials is None:
-        return ["", "", ""], []
+        return [], []
     is_share = any(word in trials.metric for word in SHARES)
-    rows = [["nothing", number(trials.all_terms, trials.metric), "", ""]]
+    rows = [["nothing", number(trials.all_terms, trials.metric), "–", "–"]]
     for name, score in trials.without.items():
         gap = score - trials.all_terms
         is_worse = gap < 0 if trials.higher_is_better else gap > 0
-        words = "no difference" if gap == 0 else "worse: the term helped" if is_worse else "better: the term hurt"
+        words = "made no difference" if gap == 0 else "helped" if is_worse else "hurt"
         rows.append([name, number(score, trials.metric), points(gap) if is_share else f"{gap:+.3g}", words])
-    return ["left out", f"{title(trials.metric)} after {trials.num_steps} steps", "difference", ""], rows
+    return ["left out", f"{title(trials.metric)} after {trials.num_steps} steps", "difference", "so the term"], rows
 
 
 def class_table(report: DistillationReport) -> Table:

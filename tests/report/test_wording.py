@@ -41,14 +41,14 @@ def test_what_was_left_out():
     head, rows = wording.left_out_table(dataclasses.replace(tiny_report(), left_out=trials))
     assert head[1] == "accuracy after 50 steps"
     assert rows == [
-        ["nothing", "80.0 %", "", ""],
-        ["labels", "75.0 %", "-5.0", "worse: the term helped"],
-        ["soft", "82.0 %", "+2.0", "better: the term hurt"],
-        ["hidden", "80.0 %", "+0.0", "no difference"],
+        ["nothing", "80.0 %", "–", "–"],
+        ["labels", "75.0 %", "-5.0", "helped"],
+        ["soft", "82.0 %", "+2.0", "hurt"],
+        ["hidden", "80.0 %", "+0.0", "made no difference"],
     ]
     lower = LeaveOneOut(50, "perplexity", False, 8.0, {"labels": 9.5})
     rows = wording.left_out_table(dataclasses.replace(tiny_report(), left_out=lower))[1]
-    assert rows[1] == ["labels", "9.5", "+1.5", "worse: the term helped"]
+    assert rows[1] == ["labels", "9.5", "+1.5", "helped"]
 
 
 def test_programs():
