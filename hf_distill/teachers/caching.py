@@ -121,7 +121,7 @@ def cache_teacher(
             raise ConfigurationError(
                 f"`path` {str(path)!r} exists and is no cache. Choose a folder that does not exist."
             )
-        build.write(path, manifest, rows.tokenizer)
+        build.write(path, manifest)
     return CachedTeacher(path)
 
 
@@ -208,6 +208,7 @@ class _Rows:
             pads = isinstance(processing_class, PreTrainedTokenizerBase)
             collator = DataCollatorWithPadding(processing_class) if pads else default_data_collator
         self.teacher = teacher
+        self.reader = self.tokenizer or processing_class
         self.collator = collator
         self.epochs = epochs
         parameters = inspect.signature(unwrap_peft_model(teacher.model).forward).parameters
@@ -373,7 +374,7 @@ class _Build:
             features={} if self.layers is None else self.layers.description(),
         )
 
-    def write(self, path: Path, manifest: Manifest, tokenizer: PreTrainedTokenizerBase | None) -> None:
+    def write(self, path: Path, manifest: Manifest) -> None:
         """Write what is not yet written, showing how far it is."""
         rank, num_processes = (
             int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1))
@@ -392,8 +393,8 @@ class _Build:
 
         def save_teacher(folder: Path) -> None:
             unwrap_peft_model(self.teacher.model).config.save_pretrained(folder)
-            if tokenizer is not None:
-                tokenizer.save_pretrained(folder)
+            if hasattr(self.rows.reader, "save_pretrained"):
+                self.rows.reader.save_pretrained(folder)
 
         writer.finish(save_teacher)
 

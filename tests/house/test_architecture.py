@@ -55,10 +55,10 @@ ROOMS = {
     | {"head_positions", "chunked_training"},
     "balance": SIGNALS | {"terms", "objective", "trial_batches", "feature_reading", "rehearsal"},
     "invariances": SIGNALS | {"trial_batches"},
-    "report": SIGNALS
-    | {"functional", "terms", "objective", "position_tables", "preflight", "rehearsal", "trial_batches"},
-    "tally": {"types", "errors"},
     "export": {"types", "errors", "stopwatch"},
+    "report": SIGNALS
+    | {"export", "functional", "terms", "objective", "position_tables", "preflight", "rehearsal", "trial_batches"},
+    "tally": {"types", "errors"},
     "training_args": ALL_BUT_MODELS,
     "callbacks": ALL_BUT_MODELS | {"training_args"},
     "checkpoints": {"types", "errors", "whole_files"},
