@@ -1,6 +1,7 @@
 """Asking a server in JSON: for so long, so often and for so many bytes, and no further."""
 
 import json
+import re
 from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
@@ -17,6 +18,8 @@ FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 
 RETRIED_STATUSES = frozenset({408, 409, 425, 429})
 """Of the client's own faults, those that pass; a server's own faults, from 500 on, all may."""
+
+_HOST = re.compile(r"[\w.:%-]+")
 
 _NUM_SHOWN = 300
 """Characters of what a server says that an error shows."""
@@ -49,6 +52,10 @@ class JSONServer:
 
     def __init__(self, url: str, timeout: float, retries: int, api_key: str | None = None) -> None:
         self.url, self._login = _address(url)
+        if api_key and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
+            raise ConfigurationError(
+                "the API key has characters that no header carries. Pass it as `api_key=` without blanks and line ends."
+            )
         self.timeout, self.retries = timeout, retries
         self._api_key = api_key
         if self._login and api_key:
@@ -123,7 +130,7 @@ class JSONServer:
         said = bytearray()
         with self._client.stream("POST", self.url, content=content, headers=headers) as response:
             announced = response.headers.get("Content-Length", "")
-            size = int(announced) if announced.isdecimal() else 0
+            size = int(announced[:19]) if announced.isdecimal() else 0
             for chunk in response.iter_raw() if size <= max_bytes else ():
                 said += chunk
                 if len(said) > max_bytes:
@@ -152,12 +159,13 @@ def _address(url: str) -> tuple[str, tuple[str, str] | None]:
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
-    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
+    is_host = host is not None and _HOST.fullmatch(host) is not None
+    if parts.scheme not in ("http", "https") or not is_host or parts.query or parts.fragment:
         raise ConfigurationError(
             "`url` must be the http or https address of a server, such as 'http://localhost:8000/v1', without a query "
             f"or a fragment; this one has the scheme {parts.scheme!r} and the host {host!r}."
         )
-    host = f"[{host}]" if ":" in host else host
+    host = f"[{host}]" if ":" in str(host) else host
     shown = f"{parts.scheme}://{host}{'' if port is None else f':{port}'}{parts.path}"
     login = None if parts.username is None else (unquote(parts.username), unquote(parts.password or ""))
     return shown, login

@@ -96,7 +96,7 @@ class ServedTeacher(Teacher):
             faults.append("`model` is empty. Pass the name under which the server has the teacher.")
         if faults:
             raise ConfigurationError(" ".join(faults))
-        key = api_key or os.environ.get(API_KEY_VARIABLE)
+        key = api_key or os.environ.get(API_KEY_VARIABLE, "").strip()
         self.server = JSONServer(_endpoint(url), timeout, retries, key)
         self.model_name = model
         self.max_concurrent_requests = max_concurrent_requests
