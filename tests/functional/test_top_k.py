@@ -127,7 +127,7 @@ def test_it_compiles_without_a_graph_break():
 
 
 def power_law(exponent, classes, k):
-    """Probabilities of which all from the k-th rank on follow a power law, and what the others weigh, by plain sums."""
+    """Probabilities that follow a power law from before the k-th rank on, and what the others weigh, by plain sums."""
     weights = [max(rank, k / 2) ** -exponent for rank in range(1, classes + 1)]
     p = [weight / sum(weights) for weight in weights]
     return p, {beta: math.log(sum(each**beta for each in p[k:])) for beta in (1.0, 0.5, 0.25)}
@@ -150,10 +150,9 @@ def test_others_that_follow_a_power_law_are_found_from_what_the_k_leave(exponent
 
 
 def test_what_others_weigh_is_never_impossible():
-    """No other class is likelier than the last of the k, and there are only so many; both hold where 1 − Σ is noise."""
-    rows = torch.tensor(
-        [[0.0, -40.0], [-1e-9, -18.0], [math.log(0.5), math.log(0.5)], [0.0, -math.inf], [-0.7, -0.71]]
-    )
+    """No other class is likelier than the last of the k, and there are only so many, also where 1 − Σ is noise."""
+    half = math.log(0.5)
+    rows = torch.tensor([[0.0, -40.0], [-1e-9, -18.0], [half, half], [0.0, -math.inf], [-0.7, -0.71]])
     kept = top_k_of_known(rows, torch.tensor([[1, 2]] * 5), 2, 1000)
     for row, (first, second, third) in zip(rows.double(), kept.tail.double().tolist(), strict=True):
         last = row[1].item()
