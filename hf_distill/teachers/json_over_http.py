@@ -54,7 +54,8 @@ class JSONServer:
         self.url, self._login = _address(url)
         if api_key and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
             raise ConfigurationError(
-                "the API key has characters that no header carries. Pass it as `api_key=` without blanks and line ends."
+                "the API key has characters that no header carries. Pass it as `api_key=`, without blanks and line "
+                "ends."
             )
         self.timeout, self.retries = timeout, retries
         self._api_key = api_key
