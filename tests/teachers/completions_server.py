@@ -17,12 +17,13 @@ class CompletionsServer:
         model: a causal language model.
         tokenizer: what reads prompts that are text.
         max_logprobs: how many likeliest tokens a request may ask for.
+        name: what the model is called.
         faults: called with the request's handler and the right answer, one for each request, the last one for all
             that follow; each writes what is sent instead. None sends the right answer.
     """
 
-    def __init__(self, model, tokenizer=None, max_logprobs=20, faults=()):
-        self.model, self.tokenizer, self.max_logprobs = model, tokenizer, max_logprobs
+    def __init__(self, model, tokenizer=None, max_logprobs=20, faults=(), name=MODEL):
+        self.model, self.tokenizer, self.max_logprobs, self.name = model, tokenizer, max_logprobs, name
         self.faults = list(faults)
         self.bodies, self.headers, self.paths = [], [], []
         self.at_once = self.most_at_once = 0
@@ -80,7 +81,7 @@ class CompletionsServer:
         tokens, k = body["prompt"], body["prompt_logprobs"]
         if isinstance(tokens, str):
             tokens = self.tokenizer(tokens, add_special_tokens=body["add_special_tokens"])["input_ids"]
-        if body["model"] != MODEL:
+        if body["model"] != self.name:
             return 404, refusal(404, "NotFoundError", f"The model `{body['model']}` does not exist.")
         if k > self.max_logprobs:
             limit = f"greater than max allowed: {self.max_logprobs}"
@@ -98,7 +99,7 @@ class CompletionsServer:
             "prompt_token_ids": None,
         }
         usage = {"prompt_tokens": len(tokens), "total_tokens": len(tokens) + 1, "completion_tokens": 1}
-        return 200, {"id": "cmpl-0", "object": "text_completion", "created": 0, "model": MODEL} | {
+        return 200, {"id": "cmpl-0", "object": "text_completion", "created": 0, "model": self.name} | {
             "choices": [choice],
             "usage": {**usage, "prompt_tokens_details": None},
         }
