@@ -16,6 +16,7 @@ from hf_distill import (
     ServedTeacher,
     SoftTargetTerm,
     cache_teacher,
+    check_invariances,
     load_teacher,
 )
 from hf_distill.errors import (
@@ -31,7 +32,7 @@ from hf_distill.heads import CausalLMHead
 from hf_distill.types import TopKLogits
 from tests.gradients import arguments
 from tests.teachers.completions_server import MODEL, CompletionsServer, changed, status
-from tests.teachers.test_cached import check_equal_training, rows_of, trained
+from tests.teachers.test_cached import cached, check_equal_training, rows_of, trained
 from tests.text_tokenizers import byte_pair_tokenizer
 from tests.tiny_models import VOCAB_SIZE, PaddingCollator, llama, model_for, rows_for, word_tokenizer
 from tests.tiny_trainers import trainer_for
@@ -160,7 +161,7 @@ def test_a_cache_of_it_trains_like_the_server_and_asks_it_once(tmp_path):
     rows = rows_of("causal")
     with CompletionsServer(model_for("causal", 2)) as server:
         teacher = ServedTeacher(server.url, MODEL, top_k=7, vocab_size=VOCAB_SIZE, api_key="secret")
-        cached = cache_teacher(
+        found = cache_teacher(
             teacher, rows, tmp_path / "cache", dtype="float32", batch_size=3, data_collator=PaddingCollator()
         )
         first_batch = 3  # looked at beforehand, for the shape of an answer
@@ -168,7 +169,7 @@ def test_a_cache_of_it_trains_like_the_server_and_asks_it_once(tmp_path):
         online = trained(tmp_path, "causal", ServedTeacher(server.url, MODEL, top_k=7))
     offline = trained(tmp_path, "causal", tmp_path / "cache")
     check_equal_training(online, offline, "causal")
-    manifest = cached.cache.manifest
+    manifest = found.cache.manifest
     assert manifest.answers["k"] == 7
     assert manifest.teacher["served_as"] == MODEL
     assert not any(b"secret" in path.read_bytes() for path in (tmp_path / "cache").rglob("*") if path.is_file())
@@ -189,6 +190,15 @@ def test_a_cache_of_another_served_model_or_k_is_refused(tmp_path):
         with pytest.raises(CacheMismatchError, match=r"teacher\.served_as: 'org/teacher' and 'org/another'"):
             cache_teacher(teacher, rows_for("causal"), tmp_path / "cache", **options)
     assert load_teacher(tmp_path / "cache").gives_top_k
+
+
+def test_the_promised_equalities_hold_for_it_and_for_a_cache_of_likeliest_tokens(tmp_path):
+    with CompletionsServer(model_for("causal", 2)) as server:
+        report = check_invariances(trainer_for(tmp_path, "causal", teacher=ServedTeacher(server.url, MODEL)))
+    assert report.held, str(report)
+    cached(tmp_path / "cache", "causal", top_k=5)
+    report = check_invariances(trainer_for(tmp_path, "causal", teacher=tmp_path / "cache"))
+    assert report.held, str(report)
 
 
 def test_several_rows_are_asked_about_at_once_and_no_more_than_allowed():
@@ -369,13 +379,17 @@ def test_the_key_comes_from_the_argument_or_the_environment(monkeypatch):
     assert [each["Authorization"] for each in server.headers] == ["Bearer from-environment", "Bearer given"]
 
 
-def test_no_card_holds_an_address_or_a_key(tmp_path):
+def test_the_card_names_the_model_and_holds_no_address_and_no_key(tmp_path):
     with CompletionsServer(llama(layers=2)) as server:
         teacher = ServedTeacher(server.url, MODEL, api_key="secret")
         trainer = trainer_for(tmp_path, "causal", teacher=teacher)
         trainer.train()
         trainer.save_model(tmp_path / "student")
         trainer.create_model_card()
+        assert "`org/teacher`, which a server ran and told the 20" in (tmp_path / "README.md").read_text()
+        teacher.model_name = "/srv/models/ours"
+        trainer.create_model_card()
+    assert "from a language model, which a server ran" in (tmp_path / "README.md").read_text()
     for path in tmp_path.rglob("*"):
         if path.is_file():
             assert b"secret" not in path.read_bytes()
