@@ -156,8 +156,8 @@ def _datasets(trainer: Any, metadata: Mapping[str, Any]) -> list[str]:
 
 def _teacher_words(teacher: Any) -> str:
     if isinstance(teacher, ServedTeacher):
-        name = f"`{teacher.model_name}`" if is_repo_id(teacher.model_name) else "a language model"
-        return f"{name}, which a server ran and told the {teacher.top_k} likeliest tokens of"
+        model = f"`{teacher.model_name}`" if is_repo_id(teacher.model_name) else "a language model"
+        return f"{model}, which a server ran and told the {teacher.top_k} likeliest tokens of"
     if isinstance(teacher, CachedTeacher):
         return "a teacher whose answers were cached"
     name = hub_id(teacher.model)
