@@ -181,6 +181,8 @@ def test_a_cache_of_another_served_model_or_k_is_refused(tmp_path):
         teacher = ServedTeacher(server.url, MODEL, top_k=3, vocab_size=VOCAB_SIZE)
         with pytest.raises(ConfigurationError, match=r"`top_k` is 4, and the server .* asked for 3 tokens"):
             cache_teacher(teacher, rows_for("causal"), tmp_path / "cache", top_k=4, **options)
+        with pytest.raises(UnsupportedModelError, match=r"`layers=\[-1\]` keeps hidden states, and the server"):
+            cache_teacher(teacher, rows_for("causal"), tmp_path / "cache", layers=[-1], **options)
         cache_teacher(teacher, rows_for("causal"), tmp_path / "cache", **options)
         other = ServedTeacher(server.url, MODEL, top_k=4, vocab_size=VOCAB_SIZE)
         with pytest.raises(CacheMismatchError, match=r"answers\.k: 3 and 4"):
