@@ -31,9 +31,9 @@ from hf_distill.raw_columns import raw_columns
 from hf_distill.recipes import hinton
 from hf_distill.teacher_inputs import DataCollatorWithTeacherInputs, TeacherInputs, TeacherPositions
 from hf_distill.teachers import (
-    CachedTeacher,
     CompositeTeacher,
     EnsembleTeacher,
+    OnlineTeacher,
     Teacher,
     as_teacher,
     known_teachers,
@@ -458,13 +458,13 @@ def _check_arguments(args: TrainingArguments, objective: Objective | None) -> No
 
 
 def _check_top_k(teacher: Teacher | None, objective: Objective) -> None:
-    """No term asks for classes that a cache does not hold.
+    """No term asks for classes that a cache or a server does not know.
 
     Raises:
         UnsupportedModelError: naming the terms that do.
     """
-    caches = [each for each in known_teachers(teacher) if isinstance(each, CachedTeacher) and each.gives_top_k]
-    if not caches:
+    known = [each for each in known_teachers(teacher) if not isinstance(each, OnlineTeacher) and each.gives_top_k]
+    if not known:
         return
     terms = {name: weighted.term for name, weighted in objective.terms.items()}
     asking = [name for name, term in terms.items() if term.requires.teacher and term.reads_every_class]
@@ -472,9 +472,8 @@ def _check_top_k(teacher: Teacher | None, objective: Objective) -> None:
         asking.append(f"the {type(teacher).__name__} that it is a part of")
     if asking:
         raise UnsupportedModelError(
-            f"the cache {str(caches[0].cache.path)!r} holds the {caches[0].cache.manifest.answers['k']} likeliest "
-            f"classes of each position, and every class is asked for by {', '.join(asking)}. Use `SoftTargetTerm`, "
-            "or cache all classes with `top_k=None`."
+            f"{known[0].holding} classes of each position, and every class is asked for by {', '.join(asking)}. Use "
+            "`SoftTargetTerm`, cache all classes with `top_k=None`, or pass a model as `teacher=`."
         )
 
 

@@ -101,6 +101,11 @@ class CachedTeacher(Teacher):
         """Whether only the likeliest classes of each position are known."""
         return "indices" in self._entries
 
+    @property
+    def holding(self) -> str:
+        """What it knows, for errors."""
+        return f"the cache {str(self.cache.path)!r} holds the {self.cache.manifest.answers.get('k', '')} likeliest"
+
     def meet(self, student: nn.Module, head: Head) -> None:
         """Be read by the student's head.
 

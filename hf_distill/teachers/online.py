@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import unwrap_peft_model
 
 from hf_distill.cache import is_cache
+from hf_distill.cache.manifest import weight_hash
 from hf_distill.errors import MissingInputError, UntrainedTeacherError
 from hf_distill.feature_reading import anatomy_of, outputs_and_features, reader_of
 from hf_distill.heads import Head
@@ -90,6 +91,18 @@ class OnlineTeacher(Teacher):
     def name_or_path(self) -> str | None:
         """Where its tokenizer may be."""
         return self.model.name_or_path
+
+    def identity(self) -> dict[str, Any]:
+        """What a manifest says of the teacher."""
+        model: Any = unwrap_peft_model(self.model)
+        revision = getattr(model.config, "_commit_hash", None)
+        name = {"class": type(model).__name__, "name": str(model.name_or_path), "revision": revision}
+        return {**name, "weights": weight_hash(self.model)}
+
+    def save_configuration(self, folder: Path) -> None:
+        """Write the configuration of the teacher's model."""
+        model: Any = unwrap_peft_model(self.model)
+        model.config.save_pretrained(folder)
 
     def prepare(self, accelerator: Accelerator) -> None:
         """Follow the student: its mixed precision, its device, and its sharding where Accelerate shards by FSDP2.

@@ -14,6 +14,7 @@ from hf_distill.raw_columns import modalities
 from hf_distill.teacher_inputs import TeacherInputs
 from hf_distill.teachers.cached import CachedTeacher
 from hf_distill.teachers.composite import CompositeTeacher, known_teachers
+from hf_distill.teachers.online import OnlineTeacher
 from hf_distill.types import TEACHER_PREFIX, Batch, Signals
 
 
@@ -66,10 +67,10 @@ class ProcessingTeacher(CompositeTeacher):
 
     def collator_for(self, collator: Callable[[Any], Any]) -> Callable[[Any], Any]:
         (member,) = known_teachers(self)
+        names, cache = member.input_names, None
         if isinstance(member, CachedTeacher):
-            names, limit, cache = frozenset(member.cache.manifest.teacher_inputs), None, member
-        else:
-            names, limit, cache = member.input_names, max_positions(member.model), None
+            names, cache = frozenset(member.cache.manifest.teacher_inputs), member
+        limit = max_positions(member.model) if isinstance(member, OnlineTeacher) else None
         reader = RowReader(self.prefix, self.processing_class, names, self.columns, limit, cache)
         return DataCollatorWithReaders(collator, [reader])
 
