@@ -2,7 +2,8 @@
 
 The student is a copy of the teacher with a shorter decoder. The frozen encoder is the teacher's own, so it runs once
 for both. The teacher writes down what it hears, and the student learns from these transcripts and from how sure the
-teacher was of each letter. On its own the same copy learns from the few recordings that somebody has written down.
+teacher was of each letter. On its own the same copy learns from the few recordings that somebody has written down; so does one
+with random weights ("scratch"), which tells what the encoder alone is worth.
 
 Without arguments it needs no network, and listens to words that are synthesised here:
 
@@ -63,7 +64,7 @@ class JobArguments(ExampleArguments):
 def recordings(job: JobArguments) -> tuple[Dataset, Dataset]:
     """Waves and transcripts to train on, and to measure on."""
     if job.dataset is None:
-        texts, waves = spoken_words(400 if job.smoke else 3000, seed=0)
+        texts, waves = spoken_words(500 if job.smoke else 3000, seed=0)
         rows = Dataset.from_dict({"wave": waves, "text": texts})
         splits = rows.train_test_split(test_size=0.1, seed=0)
         return splits["train"], splits["test"]
@@ -195,6 +196,8 @@ def main(job: JobArguments) -> None:
         return share_encoder(shorter, teacher)
 
     labelled = rows.select(range(min(job.labelled_rows, len(rows))))
+    scratch = WhisperForConditionalGeneration(student().config)
+    comparison.trained("scratch", scratch, labelled, job.student_learning_rate)
     comparison.trained("student", student(), labelled, job.student_learning_rate)
     pseudo_labelled = transcribed(rows, teacher, tokenizer)
     comparison.trained(

@@ -24,20 +24,21 @@ RESONANCES = {
     "s": (4200, 5500, 7200),
 }
 HISSES = "fs"
+WORDS = "amen fame famine fan fin foam fun mania man men menu moon mouse name neon nine noise nose sea sofa some son sum"
 BANDWIDTHS = (70, 100, 150)
 
 
 def spoken_words(count: int, seed: int) -> tuple[list[str], list[NDArray[np.float32]]]:
-    """Words of two to five letters, and how each sounds."""
+    """Words, each letter by letter as it is written, and how each sounds."""
     chance = np.random.default_rng(seed)
-    words = ["".join(chance.choice(list(RESONANCES), size=chance.integers(2, 6))) for _ in range(count)]
+    words = [str(word) for word in chance.choice(WORDS.split(), size=count)]
     return words, [spoken(word, chance) for word in words]
 
 
 def spoken(word: str, chance: np.random.Generator) -> NDArray[np.float32]:
     """One speaker says one word."""
     pitch, tract = chance.uniform(90, 260), chance.uniform(0.85, 1.2)
-    seconds = chance.uniform(0.08, 0.16)
+    seconds = chance.uniform(0.07, 0.13)
     sounds = [letter_sound(letter, pitch, tract, seconds * chance.uniform(0.7, 1.3), chance) for letter in word]
     wave = np.concatenate(sounds)
     noise = 10 ** chance.uniform(-1.5, 0.0)
