@@ -73,7 +73,9 @@ class Comparison:
             objective=objective,
             args=args,
             train_dataset=rows,
-            eval_dataset=self.eval_dataset.select(range(min(64, len(self.eval_dataset)))) if job.smoke else self.eval_dataset,
+            eval_dataset=self.eval_dataset.select(range(min(64, len(self.eval_dataset))))
+            if job.smoke
+            else self.eval_dataset,
             **self.trainer_arguments,
         )
         trainer.train()

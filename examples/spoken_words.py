@@ -24,7 +24,9 @@ RESONANCES = {
     "s": (4200, 5500, 7200),
 }
 HISSES = "fs"
-WORDS = "amen fame famine fan fin foam fun mania man men menu moon mouse name neon nine noise nose sea sofa some son sum"
+WORDS = (
+    "amen fame famine fan fin foam fun mania man men menu moon mouse name neon nine noise nose sea sofa some son sum"
+)
 BANDWIDTHS = (70, 100, 150)
 
 
