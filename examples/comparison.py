@@ -51,8 +51,8 @@ class Comparison:
         teacher: PreTrainedModel | None = None,
         objective: Objective | None = None,
     ) -> PreTrainedModel:
-        """Train a model and measure it. Without an objective it learns from its teacher alone, or from labels alone."""
-        job = self.job
+        """Train a model and measure it. Without an objective it learns from its teacher alone, or else from labels."""
+        job, measured = self.job, self.eval_dataset
         mixing = {"temperature": job.temperature, "alpha": 1.0 if teacher is None else 0.0}
         args = DistillationTrainingArguments(
             output_dir=str(Path(job.output_dir) / name),
@@ -73,9 +73,7 @@ class Comparison:
             objective=objective,
             args=args,
             train_dataset=rows,
-            eval_dataset=self.eval_dataset.select(range(min(64, len(self.eval_dataset))))
-            if job.smoke
-            else self.eval_dataset,
+            eval_dataset=measured.select(range(min(64, len(measured)))) if job.smoke else measured,
             **self.trainer_arguments,
         )
         trainer.train()

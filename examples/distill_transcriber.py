@@ -2,8 +2,8 @@
 
 The student is a copy of the teacher with a shorter decoder. The frozen encoder is the teacher's own, so it runs once
 for both. The teacher writes down what it hears, and the student learns from these transcripts and from how sure the
-teacher was of each letter. On its own the same copy learns from the few recordings that somebody has written down; so does one
-with random weights ("scratch"), which tells what the encoder alone is worth.
+teacher was of each letter. On its own the same copy learns from the few recordings that somebody has written
+down; so does one with random weights ("scratch"), which tells what the encoder alone is worth.
 
 Without arguments it needs no network, and listens to words that are synthesised here:
 

@@ -208,6 +208,8 @@ class DistillationTrainer(LengthGrouping, Publishing):
             return requires | Requirements(labels=self.head.has_labels(batch), teacher=self.args.report_agreement)
         if not self._batch_checked:
             preflight.check_batch(batch, self.head, self.distillation_objective)
+            if requires.labels and self.compute_loss_func is None:
+                self.head.check_labels(batch, self.model)
             self._batch_checked = True
         return requires
 

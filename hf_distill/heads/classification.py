@@ -3,13 +3,14 @@
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoModelForMultipleChoice,
     AutoModelForNextSentencePrediction,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
+from transformers.trainer_utils import unwrap_peft_model
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.heads.base import Head, one_per_row, real_tokens
@@ -35,6 +36,10 @@ class SingleLabelHead(Head):
             return self
         is_per_class = labels.ndim == 2 and labels.shape[1] == self.open_classes
         return MultiLabelHead(self.open_classes, self.auto_class) if is_per_class else self
+
+    def check_labels(self, batch: Batch, model: nn.Module) -> None:
+        if self.class_axis == -1 and self.is_distribution:
+            _check_class_indices(batch, model)
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
         logits: Tensor = outputs["logits"]
@@ -126,6 +131,9 @@ class TokenClassificationHead(Head):
             raise ConfigurationError(f"`compare` must be 'labelled' or 'real', got {compare!r}.")
         self.compare = compare
 
+    def check_labels(self, batch: Batch, model: nn.Module) -> None:
+        _check_class_indices(batch, model)
+
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
         logits: Tensor = outputs["logits"]
         return logits
@@ -133,6 +141,21 @@ class TokenClassificationHead(Head):
     def mask(self, batch: Batch) -> Tensor:
         labels: Tensor | None = batch.get("labels")
         return real_tokens(batch) if labels is None or self.compare == "real" else labels != IGNORED_LABEL
+
+
+def _check_class_indices(batch: Batch, model: nn.Module) -> None:
+    num_classes = getattr(getattr(unwrap_peft_model(model), "config", None), "num_labels", None)
+    labels = batch.get("labels")
+    if num_classes is None or not isinstance(labels, Tensor) or labels.is_floating_point():
+        return
+    indices = labels[labels != IGNORED_LABEL]
+    outside = indices[(indices < 0) | (indices >= num_classes)]
+    if len(outside):
+        raise ConfigurationError(
+            f"`labels` holds {sorted(set(outside.tolist()))}, and the student has num_labels={num_classes}, so its "
+            f"classes are 0 to {num_classes - 1}. Number the labels from 0 on, with {IGNORED_LABEL} for those that do "
+            "not count, or load the student with `num_labels=` of the data."
+        )
 
 
 def _number(value: int, batch: Batch) -> Tensor:

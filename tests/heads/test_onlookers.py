@@ -1,4 +1,4 @@
-"""Models that look at pictures and write, or at moving pictures: heads that the others share, on inputs of their own."""
+"""Models that look at pictures and write, or at moving pictures: known heads on inputs of their own."""
 
 import pytest
 import torch
