@@ -22,6 +22,7 @@ from hf_distill.errors import ConfigurationError, MissingTeacherError, Unsupport
 from hf_distill.feature_reading import outputs_and_features
 from hf_distill.head_positions import HeadRows, head_rows, hooked_models
 from hf_distill.heads import CausalLMHead, Head, head_of
+from hf_distill.heads.classification import check_class_indices
 from hf_distill.length_grouping import LengthGrouping
 from hf_distill.objective import Objective
 from hf_distill.position_tables import max_positions
@@ -209,7 +210,7 @@ class DistillationTrainer(LengthGrouping, Publishing):
         if not self._batch_checked:
             preflight.check_batch(batch, self.head, self.distillation_objective)
             if requires.labels and self.compute_loss_func is None:
-                self.head.check_labels(batch, self.model)
+                check_class_indices(batch, self.head, self.model)
             self._batch_checked = True
         return requires
 

@@ -91,13 +91,6 @@ class Head(ABC):
         """Whether the batch holds every label that the model's own loss needs."""
         return all(batch.get(name) is not None for name in self.label_names)
 
-    def check_labels(self, batch: Batch, model: nn.Module) -> None:
-        """Labels that the model's own loss would refuse are named. To be asked before the first step.
-
-        Raises:
-            ConfigurationError: if there are some.
-        """
-
     def positions(self, batch: Batch) -> Positions:
         """Where the batch counts, with the number of every unit."""
         mask = self.mask(batch)

@@ -37,10 +37,6 @@ class SingleLabelHead(Head):
         is_per_class = labels.ndim == 2 and labels.shape[1] == self.open_classes
         return MultiLabelHead(self.open_classes, self.auto_class) if is_per_class else self
 
-    def check_labels(self, batch: Batch, model: nn.Module) -> None:
-        if self.class_axis == -1 and self.is_distribution:
-            _check_class_indices(batch, model)
-
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
         logits: Tensor = outputs["logits"]
         return logits
@@ -131,9 +127,6 @@ class TokenClassificationHead(Head):
             raise ConfigurationError(f"`compare` must be 'labelled' or 'real', got {compare!r}.")
         self.compare = compare
 
-    def check_labels(self, batch: Batch, model: nn.Module) -> None:
-        _check_class_indices(batch, model)
-
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
         logits: Tensor = outputs["logits"]
         return logits
@@ -143,10 +136,16 @@ class TokenClassificationHead(Head):
         return real_tokens(batch) if labels is None or self.compare == "real" else labels != IGNORED_LABEL
 
 
-def _check_class_indices(batch: Batch, model: nn.Module) -> None:
-    num_classes = getattr(getattr(unwrap_peft_model(model), "config", None), "num_labels", None)
+def check_class_indices(batch: Batch, head: Head, student: nn.Module) -> None:
+    """Labels of classes are their numbers, of which torch would only say that a target is out of bounds.
+
+    Raises:
+        ConfigurationError: if some are none of the student's.
+    """
+    num_classes = getattr(getattr(unwrap_peft_model(student), "config", None), "num_labels", None)
     labels = batch.get("labels")
-    if num_classes is None or not isinstance(labels, Tensor) or labels.is_floating_point():
+    is_index = type(head) in (SingleLabelHead, TokenClassificationHead)
+    if not is_index or num_classes is None or not isinstance(labels, Tensor) or labels.is_floating_point():
         return
     indices = labels[labels != IGNORED_LABEL]
     outside = indices[(indices < 0) | (indices >= num_classes)]
