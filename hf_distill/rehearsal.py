@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import logging
 
-from hf_distill import preflight
 from hf_distill.errors import ConfigurationError
 from hf_distill.heads import ObjectDetectionHead
 from hf_distill.heads.base import at_least_float32, real_tokens
@@ -139,7 +138,7 @@ def rehearsed(trainer: Any) -> PreflightReport:
 def _report_on(trainer: Any, rows: list[Any]) -> PreflightReport:
     batch = collated(trainer, rows)
     trainer._resolve_head(batch)
-    preflight.check_batch(batch, trainer.head, trainer.distillation_objective)
+    trainer._check_batch(batch)
     evaluation = sampled_rows(trainer.eval_dataset, NUM_TEACHER_ROWS)
     evaluation = evaluation or sampled_rows(trainer.train_dataset, NUM_TEACHER_ROWS)
     size = trainer._train_batch_size

@@ -208,11 +208,14 @@ class DistillationTrainer(LengthGrouping, Publishing):
         if self._evaluation is not None:
             return requires | Requirements(labels=self.head.has_labels(batch), teacher=self.args.report_agreement)
         if not self._batch_checked:
-            preflight.check_batch(batch, self.head, self.distillation_objective)
-            if requires.labels and self.compute_loss_func is None:
-                check_class_indices(batch, self.head, self.model)
+            self._check_batch(batch)
             self._batch_checked = True
         return requires
+
+    def _check_batch(self, batch: Batch) -> None:
+        preflight.check_batch(batch, self.head, self.distillation_objective)
+        if self.distillation_objective.requires.labels and self.compute_loss_func is None:
+            check_class_indices(batch, self.head, self.model)
 
     def _resolve_head(self, batch: Batch) -> None:
         """Let the labels decide the problem where student and teacher leave it open, as the student's forward will."""
