@@ -50,7 +50,7 @@ ROOMS = {
     "teacher_scores": {"types", "errors", "heads"},
     "rehearsal": SIGNALS | {"terms", "objective", "position_tables", "preflight", "trial_batches", "teacher_scores"},
     "balance": SIGNALS | {"terms", "objective", "trial_batches", "feature_reading", "rehearsal"},
-    "invariances": SIGNALS | {"trial_batches"},
+    "invariances": SIGNALS | {"position_tables", "trial_batches"},
     "head_positions": SIGNALS | {"terms", "trial_batches"},
     "report": SIGNALS
     | {"functional", "terms", "objective", "position_tables", "preflight", "rehearsal", "trial_batches"},
