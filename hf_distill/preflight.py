@@ -46,7 +46,7 @@ from hf_distill.objective import Objective
 from hf_distill.raw_columns import TEXT
 from hf_distill.teachers import CachedTeacher, CompositeTeacher, OnlineTeacher, Teacher, known_teachers
 from hf_distill.terms import BoxTerm, HardLabelTerm
-from hf_distill.types import TEACHER_PREFIX, Batch
+from hf_distill.types import CACHED_PREFIX, TEACHER_PREFIX, Batch
 
 
 logger = logging.get_logger(__name__)
@@ -462,7 +462,7 @@ def check_batch(batch: Batch, head: Head, objective: Objective) -> None:
             compared and the teacher reads other tokens.
         LengthMismatchError: if pixels are compared, and the teacher is given images of another size.
     """
-    own = [name for name in batch if name.startswith(TEACHER_PREFIX)]
+    own = [name for name in batch if name.startswith(TEACHER_PREFIX) and not name.startswith(CACHED_PREFIX)]
     if objective.compares_layers and own:
         raise ConfigurationError(
             f"the objective compares layers token by token ({', '.join(objective.terms)}), and the batch has inputs "

@@ -16,7 +16,7 @@ from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTok
 from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import logging
 
-from hf_distill.cache import CacheWriter, DenseRecords, Manifest, Records, TopKRecords
+from hf_distill.cache import CacheWriter, DenseRecords, FeatureRecords, Manifest, Records, TopKRecords
 from hf_distill.cache.manifest import MANIFEST, tokenizer_hash, weight_hash
 from hf_distill.cache.records import Answers, CacheDType, check_dtype
 from hf_distill.cache.shards import Row
@@ -27,13 +27,15 @@ from hf_distill.errors import (
     MissingInputError,
     UnsupportedModelError,
 )
+from hf_distill.functional.pooling import Pooling
 from hf_distill.functional.top_k import top_k_logits
 from hf_distill.heads import Head, ObjectDetectionHead, QuestionAnsweringHead, head_of, head_of_checkpoint
 from hf_distill.teachers.base import Teacher
 from hf_distill.teachers.cached import CachedTeacher, answer_mask, batch_keys, head_description, read_names
+from hf_distill.teachers.kept_layers import Layers, encoded_states, mean_tokens, reading_layers, with_fixed_lengths
 from hf_distill.teachers.online import OnlineTeacher
 from hf_distill.teachers.reading import as_read_by_teacher
-from hf_distill.types import TAIL_EXPONENTS, TEACHER_PREFIX, Batch
+from hf_distill.types import TAIL_EXPONENTS, TEACHER_PREFIX, Batch, Feature
 
 
 logger = logging.get_logger(__name__)
@@ -59,6 +61,8 @@ def cache_teacher(
     batch_size: int = 32,
     top_k: int | None = None,
     dtype: CacheDType = "float16",
+    layers: Layers | None = None,
+    pooled: Pooling | None = None,
     epochs: int | None = None,
     remove_unused_columns: bool = True,
 ) -> CachedTeacher:
@@ -83,6 +87,11 @@ def cache_teacher(
         top_k: for language models: keep this many of the likeliest tokens of each position, with the weight of all
             others. None keeps every token.
         dtype: what numbers are kept in: "float32", "float16", "bfloat16" or "uint8".
+        layers: for terms that compare layers: those whose hidden states are kept too, counted as in
+            [`layer_maps.layer_pairs`]: 0 is what the first block reads, −1 the last layer. Of an encoder–decoder, by
+            its sides: `{"encoder": [3, 6], "decoder": [6]}`.
+        pooled: keep one vector a row of these layers, as [`HiddenStateTerm`] with the same `pooled` compares. None
+            keeps every token.
         epochs: for a collator that draws other masks in each epoch: of how many.
         remove_unused_columns: whether the collator gets to see the columns that the teacher reads, and labels, alone.
 
@@ -103,20 +112,27 @@ def cache_teacher(
     check_cacheable(online.head, top_k)
     rows = _Rows(online, dataset, data_collator, processing_class, eval_dataset, epochs, remove_unused_columns)
     inputs, keys = rows.probe()
-    build = _Build(online, rows, inputs, batch_size, top_k, dtype)
-    manifest = build.manifest(keys, rows.tokenizer)
-    if (path / MANIFEST).is_file():
-        cached = CachedTeacher(path)
-        if differences := cached.cache.manifest.differences(manifest):
-            raise CacheMismatchError(
-                f"there is another cache at {str(path)!r}; that one and the one to be made differ in "
-                f"{'; '.join(differences)}. Choose another `path`, or delete it."
+    with reading_layers(online.model, layers, pooled, dtype) as kept:
+        build = _Build(online, rows, inputs, batch_size, top_k, dtype, kept)
+        manifest = build.manifest(keys, rows.tokenizer)
+        if (path / MANIFEST).is_file():
+            return _opened(path, manifest)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ConfigurationError(
+                f"`path` {str(path)!r} exists and is no cache. Choose a folder that does not exist."
             )
-        return cached
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ConfigurationError(f"`path` {str(path)!r} exists and is no cache. Choose a folder that does not exist.")
-    build.write(path, manifest, rows.tokenizer)
+        build.write(path, manifest, rows.tokenizer)
     return CachedTeacher(path)
+
+
+def _opened(path: Path, manifest: Manifest) -> CachedTeacher:
+    cached = CachedTeacher(path)
+    if differences := cached.cache.manifest.differences(manifest):
+        raise CacheMismatchError(
+            f"there is another cache at {str(path)!r}; that one and the one to be made differ in "
+            f"{'; '.join(differences)}. Choose another `path`, or delete it."
+        )
+    return cached
 
 
 def check_cacheable(head: Head, top_k: int | None = None) -> None:
@@ -316,16 +332,20 @@ class _Build:
         batch_size: int,
         top_k: int | None,
         dtype: CacheDType,
+        layers: FeatureRecords | None,
     ) -> None:
         self.teacher, self.rows, self.inputs = teacher, rows, inputs
         self.batch_size, self.top_k = batch_size, top_k
         first = rows.passes[0]
         batch = first.collator(rows.fetched(first, range(min(batch_size, len(first.dataset)))))
         self.head = teacher.head.resolved(batch)
-        values, mask = self._asked(batch)
+        values, mask, features = self._asked(batch)
         self.records = self._records(tuple(values.shape[mask.ndim :]), dtype)
+        self.layers = layers and with_fixed_lengths(layers, features, self.head, batch)
         positions = mask.sum().item() / len(mask)
         self.bytes_per_row = max(1.0, self.records.num_bytes(math.ceil(positions)))
+        if self.layers is not None:
+            self.bytes_per_row += self.layers.num_bytes(mean_tokens(self.layers, self.head, batch))
         of_inputs = sum(value.nbytes for value in batch.values() if isinstance(value, Tensor)) / len(mask)
         size = min(MAX_SHARD_ROWS, MAX_SHARD_BYTES / max(self.bytes_per_row, of_inputs))
         self.rows_per_shard = max(1, int(size / batch_size)) * batch_size
@@ -350,6 +370,7 @@ class _Build:
             data={"num_rows": num_rows, "fingerprint": fingerprint},
             answers=self.records.description(),
             rows_per_shard=self.rows_per_shard,
+            features={} if self.layers is None else self.layers.description(),
         )
 
     def write(self, path: Path, manifest: Manifest, tokenizer: PreTrainedTokenizerBase | None) -> None:
@@ -396,7 +417,10 @@ class _Build:
 
     def _rows_of(self, batch: Batch) -> Iterator[Row]:
         keys = self.rows.keys(batch, self.inputs)
-        values, mask = self._asked(batch)
+        values, mask, features = self._asked(batch)
+        states = [b""] * len(keys)
+        if self.layers is not None:
+            states = encoded_states(self.layers, features, self.head, batch, len(keys))
         counted = values[mask]
         kept: Answers = {"values": counted.cpu()}
         if isinstance(self.records, TopKRecords):
@@ -405,16 +429,18 @@ class _Build:
         numbers = mask.flatten(1).sum(1).tolist() if mask.ndim > 1 else mask.long().tolist()
         parts = {name: value.split(numbers) for name, value in kept.items()}
         for row, (key, number) in enumerate(zip(keys, numbers, strict=True)):
-            yield Row(key, number, self.records.encode({name: part[row] for name, part in parts.items()}))
+            answer = self.records.encode({name: part[row] for name, part in parts.items()})
+            yield Row(key, number, answer, states[row])
 
-    def _asked(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The teacher's answers `(B, …, *)`, and where they are kept, `(B, …)`."""
+    def _asked(self, batch: Batch) -> tuple[Tensor, Tensor, Mapping[Feature, Tensor]]:
+        """The teacher's answers `(B, …, *)`; where they are kept, `(B, …)`; and the hidden states that are."""
         batch = send_to_device(batch, self.teacher.model.device)
         self.teacher.head = self.head = self.teacher.head.resolved(batch)
-        logits = self.teacher.signals(batch).logits
+        said = self.teacher.signals(batch)
         return (
-            logits.transpose(1, 2) if isinstance(self.head, QuestionAnsweringHead) else logits,
+            said.logits.transpose(1, 2) if isinstance(self.head, QuestionAnsweringHead) else said.logits,
             answer_mask(self.head, batch),
+            said.features,
         )
 
     def _records(self, shape: tuple[int, ...], dtype: CacheDType) -> Records:

@@ -16,13 +16,13 @@ from transformers.trainer_utils import unwrap_peft_model
 
 from hf_distill.cache import is_cache
 from hf_distill.errors import MissingInputError, UntrainedTeacherError
-from hf_distill.feature_reading import outputs_and_features, reader_of
+from hf_distill.feature_reading import anatomy_of, outputs_and_features, reader_of
 from hf_distill.heads import Head
 from hf_distill.heads.alignment import Alignment
 from hf_distill.teachers.base import Teacher
 from hf_distill.teachers.cached import CachedTeacher
 from hf_distill.teachers.reading import as_read_by_teacher
-from hf_distill.types import TEACHER_POSITIONS, Batch, Signals
+from hf_distill.types import TEACHER_POSITIONS, Anatomy, Batch, Signals
 
 
 class OnlineTeacher(Teacher):
@@ -80,6 +80,11 @@ class OnlineTeacher(Teacher):
     @property
     def input_names(self) -> frozenset[str]:
         return self._input_names
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """Its stacks of blocks, whose layers can be read."""
+        return anatomy_of(self.model)
 
     @property
     def name_or_path(self) -> str | None:
