@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.heads import ObjectDetectionHead
+from hf_distill.position_tables import max_positions
 from hf_distill.teachers import OnlineTeacher, online_teachers, single_teachers
 from hf_distill.trial_batches import collated, gradient, leaving_no_trace, norm, sampled_rows
 from hf_distill.types import IGNORED_LABEL, TopKLogits
@@ -192,9 +193,8 @@ class _Experiment:
             reason = "the batch has no `input_ids` with an `attention_mask` of two axes"
             return Invariance("padding", None, None, self.tolerance, reason)
         width = mask.shape[1]
-        configs = [getattr(model, "config", None) for model in (self.student, *self.teacher_models)]
-        limits = [getattr(config, "max_position_embeddings", None) for config in configs]
-        extra = min([EXTRA_PADDING, *(limit - width for limit in limits if isinstance(limit, int))])
+        limits = [max_positions(model) for model in (self.student, *self.teacher_models)]
+        extra = min([EXTRA_PADDING, *(limit - width for limit in limits if limit is not None)])
         if extra <= 0:
             return Invariance("padding", None, None, self.tolerance, "the batch is as wide as a model can read")
         padded = {name: self._padded(name, value, width, extra) for name, value in self.batch.items()}
@@ -295,14 +295,14 @@ class _Experiment:
         return {name: picked(value) for name, value in self.batch.items()}
 
     def _padded(self, name: str, value: Any, width: int, extra: int) -> Any:
-        is_per_token = isinstance(value, Tensor) and value.ndim == 2 and value.shape[1] == width
+        is_per_token = isinstance(value, Tensor) and value.ndim >= 2 and value.shape[1] == width
         if not is_per_token or value.is_floating_point():
             return value.clone() if isinstance(value, Tensor) else value
         processor_id = getattr(self.original.processing_class, "pad_token_id", None)
         config_id = getattr(getattr(self.student, "config", None), "pad_token_id", None)
         padding_id = next((each for each in (processor_id, config_id) if each is not None), 0)
         fill = {"input_ids": padding_id, "labels": IGNORED_LABEL, "shift_labels": IGNORED_LABEL}.get(name, 0)
-        return nn.functional.pad(value, (0, extra), value=fill)
+        return nn.functional.pad(value, (0, 0) * (value.ndim - 2) + (0, extra), value=fill)
 
 
 def _shared_memory(student: nn.Module, teacher: nn.Module) -> list[str]:

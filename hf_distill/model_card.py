@@ -31,6 +31,8 @@ PIPELINES = {
     "AutoModelForCausalLM": "text-generation",
     "AutoModelForImageClassification": "image-classification",
     "AutoModelForAudioClassification": "audio-classification",
+    "AutoModelForVideoClassification": "video-classification",
+    "AutoModelForImageTextToText": "image-text-to-text",
     "AutoModelForSemanticSegmentation": "image-segmentation",
     "AutoModelForObjectDetection": "object-detection",
     "AutoModelForSpeechSeq2Seq": "automatic-speech-recognition",

@@ -15,7 +15,7 @@ def max_positions(model: nn.Module) -> int | None:
     counted here.
     """
     maximum = getattr(getattr(unwrap_peft_model(model), "config", None), "max_position_embeddings", None)
-    if not isinstance(maximum, int):
+    if not isinstance(maximum, int) or maximum < 0:  # XLNet has −1, for none
         return None
     indices = (table.padding_idx for table in _tables(model))
     return maximum - max((index + 1 for index in indices if index is not None), default=0)

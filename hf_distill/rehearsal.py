@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import logging
 
-from hf_distill import preflight
 from hf_distill.chunked_training import sampled_positions
 from hf_distill.errors import ConfigurationError
 from hf_distill.head_positions import hooked_models
@@ -142,7 +141,7 @@ def rehearsed(trainer: Any) -> PreflightReport:
 def _report_on(trainer: Any, rows: list[Any]) -> PreflightReport:
     batch = collated(trainer, rows)
     trainer._resolve_head(batch)
-    preflight.check_batch(batch, trainer.head, trainer.distillation_objective)
+    trainer._check_batch(batch)
     evaluation = sampled_rows(trainer.eval_dataset, NUM_TEACHER_ROWS)
     evaluation = evaluation or sampled_rows(trainer.train_dataset, NUM_TEACHER_ROWS)
     size = trainer._train_batch_size

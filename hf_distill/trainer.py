@@ -23,6 +23,7 @@ from hf_distill.errors import ConfigurationError, MissingTeacherError, Unsupport
 from hf_distill.feature_reading import outputs_and_features
 from hf_distill.head_positions import HeadRows, head_rows, hooked_models
 from hf_distill.heads import CausalLMHead, Head, head_of
+from hf_distill.heads.classification import check_class_indices
 from hf_distill.length_grouping import LengthGrouping
 from hf_distill.objective import Objective
 from hf_distill.position_tables import max_positions
@@ -215,9 +216,14 @@ class DistillationTrainer(LengthGrouping, Publishing):
         if self._evaluation is not None:
             return requires | Requirements(labels=self.head.has_labels(batch), teacher=self.args.report_agreement)
         if not self._batch_checked:
-            preflight.check_batch(batch, self.head, self.distillation_objective)
+            self._check_batch(batch)
             self._batch_checked = True
         return requires
+
+    def _check_batch(self, batch: Batch) -> None:
+        preflight.check_batch(batch, self.head, self.distillation_objective)
+        if self.distillation_objective.requires.labels and self.compute_loss_func is None:
+            check_class_indices(batch, self.head, self.model)
 
     def _resolve_head(self, batch: Batch) -> None:
         """Let the labels decide the problem where student and teacher leave it open, as the student's forward will."""

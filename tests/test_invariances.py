@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import nn
+from transformers import LayoutLMConfig, LayoutLMForSequenceClassification
 
 from hf_distill import Head, Objective, SoftTargetTerm, check_invariances
 from hf_distill.errors import ConfigurationError
 from hf_distill.heads import SingleLabelHead
 from hf_distill.types import TermLoss
 from tests.test_trial_batches import Pipe
-from tests.tiny_models import HEADS, bert, model_for, rows_for
+from tests.tiny_models import HEADS, NO_DROPOUT, SIZES, PaddingCollator, bert, model_for, rows_for
 from tests.tiny_trainers import trainer_for
 
 
@@ -36,6 +37,30 @@ def test_everything_holds_for_every_head(tmp_path, head):
     assert all(torch.equal(before[name], tensor) for name, tensor in trainer.model.state_dict().items())
     assert all(parameter.grad is None for parameter in trainer.model.parameters())
     assert not trainer._log_window.any()
+
+
+class BoxCollator(PaddingCollator):
+    """Four numbers a token, beside the token."""
+
+    def __call__(self, rows):
+        batch = super().__call__([{name: row[name] for name in ("input_ids", "labels")} for row in rows])
+        width = batch["input_ids"].shape[1]
+        batch["bbox"] = torch.stack(
+            [nn.functional.pad(row["bbox"], (0, 0, 0, width - len(row["bbox"]))) for row in rows]
+        )
+        return batch
+
+
+def test_inputs_of_several_numbers_a_token_are_padded_too(tmp_path):
+    torch.manual_seed(0)
+    boxes = torch.randint(0, 9, (20, 4)).sort(dim=-1).values
+    rows = [{**row, "bbox": boxes[: len(row["input_ids"])]} for row in rows_for("single_label")]
+    sizes = {**SIZES, **NO_DROPOUT, "num_hidden_layers": 1, "num_labels": 3, "initializer_range": 0.3}
+    student, teacher = (LayoutLMForSequenceClassification(LayoutLMConfig(**sizes)) for _ in range(2))
+    report = check_invariances(
+        trainer_for(tmp_path, student=student, teacher=teacher, rows=rows, data_collator=BoxCollator())
+    )
+    assert report["padding"].held and report.held, str(report)
 
 
 class MiscountingHead(SingleLabelHead):

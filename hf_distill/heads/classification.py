@@ -3,13 +3,14 @@
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoModelForMultipleChoice,
     AutoModelForNextSentencePrediction,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
+from transformers.trainer_utils import unwrap_peft_model
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.heads.base import Head, one_per_row, real_tokens
@@ -133,6 +134,27 @@ class TokenClassificationHead(Head):
     def mask(self, batch: Batch) -> Tensor:
         labels: Tensor | None = batch.get("labels")
         return real_tokens(batch) if labels is None or self.compare == "real" else labels != IGNORED_LABEL
+
+
+def check_class_indices(batch: Batch, head: Head, student: nn.Module) -> None:
+    """Labels of classes are their numbers, of which torch would only say that a target is out of bounds.
+
+    Raises:
+        ConfigurationError: if some are none of the student's.
+    """
+    num_classes = getattr(getattr(unwrap_peft_model(student), "config", None), "num_labels", None)
+    labels = batch.get("labels")
+    is_index = type(head) in (SingleLabelHead, TokenClassificationHead)
+    if not is_index or num_classes is None or not isinstance(labels, Tensor) or labels.is_floating_point():
+        return
+    indices = labels[labels != IGNORED_LABEL]
+    outside = indices[(indices < 0) | (indices >= num_classes)]
+    if len(outside):
+        raise ConfigurationError(
+            f"`labels` holds {sorted(set(outside.tolist()))}, and the student has num_labels={num_classes}, so its "
+            f"classes are 0 to {num_classes - 1}. Number the labels from 0 on, with {IGNORED_LABEL} for those that do "
+            "not count, or load the student with `num_labels=` of the data."
+        )
 
 
 def _number(value: int, batch: Batch) -> Tensor:

@@ -56,14 +56,15 @@ class CausalLMHead(Head):
         shifts_labels: whether the model's own loss compares position t with label t + 1. That of BART's, Whisper's and
             XLNet's decoders compares it with label t: whoever uses those has shifted the labels already. Without
             labels, all real tokens are compared then.
+        auto_class: the Auto class of language models, or of those that also look at pictures.
     """
 
-    auto_class = AutoModelForCausalLM
     is_language_model = True
     positions_are_tokens = True
 
-    def __init__(self, shifts_labels: bool = True) -> None:
+    def __init__(self, shifts_labels: bool = True, auto_class: Any = AutoModelForCausalLM) -> None:
         self.shifts_labels = shifts_labels
+        self.auto_class = auto_class
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
         logits: Tensor = outputs["logits"]

@@ -14,6 +14,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForCTC,
     AutoModelForImageClassification,
+    AutoModelForImageTextToText,
     AutoModelForMaskedLM,
     AutoModelForMultipleChoice,
     AutoModelForNextSentencePrediction,
@@ -25,6 +26,7 @@ from transformers import (
     AutoModelForSpeechSeq2Seq,
     AutoModelForTextEncoding,
     AutoModelForTokenClassification,
+    AutoModelForVideoClassification,
     AutoModelForZeroShotImageClassification,
     PreTrainedModel,
 )
@@ -62,6 +64,9 @@ for a yes or no to each."""
 
 DUAL_ENCODERS = ("ClapModel", "VisionTextDualEncoderModel")
 """Dual encoders that are behind no other Auto class than `AutoModel`."""
+
+UNVERIFIED_ONLOOKERS = ("blip", "blip-2", "instructblip", "instructblipvideo")
+"""Model types that write about pictures with a loss of their own: smoothed, or cut to the end of the sequence."""
 
 REFUSALS = {
     "ForPreTraining": "its loss of pre-training averages over units of its own",
@@ -163,6 +168,15 @@ def _transcriber(model: PreTrainedModel, auto_class: Any) -> Head:
     return CTCHead(count, config.ctc_loss_reduction)
 
 
+def _onlooker(model: PreTrainedModel, auto_class: Any) -> Head:
+    """A model that looks at pictures and writes: by its decoder alone, or from what an encoder has seen."""
+    if "labels" not in inspect.signature(model.forward).parameters:
+        raise _unsupported(type(model).__name__, "it takes no labels, so it does not say what its outputs predict")
+    if model.config.model_type in UNVERIFIED_ONLOOKERS:
+        raise _unsupported(type(model).__name__, "what its own loss averages over was not verified")
+    return Seq2SeqHead(auto_class) if model.config.is_encoder_decoder else CausalLMHead(auto_class=auto_class)
+
+
 def _dual_encoder(model: PreTrainedModel, auto_class: Any) -> Head:
     """A model that compares every text with every image. The bias of a sigmoid would have no effect in a softmax."""
     if not _takes_return_loss(model) or model.main_input_name != "input_ids":
@@ -189,6 +203,7 @@ HEADS: tuple[tuple[Any, Callable[[PreTrainedModel, Any], Head]], ...] = (
     (AutoModelForSequenceClassification, _classifier),
     (AutoModelForImageClassification, _classifier),
     (AutoModelForAudioClassification, _classifier),
+    (AutoModelForVideoClassification, _classifier),
     (AutoModelForTokenClassification, lambda model, auto_class: TokenClassificationHead()),
     (AutoModelForQuestionAnswering, lambda model, auto_class: QuestionAnsweringHead()),
     (AutoModelForMultipleChoice, lambda model, auto_class: MultipleChoiceHead()),
@@ -199,6 +214,7 @@ HEADS: tuple[tuple[Any, Callable[[PreTrainedModel, Any], Head]], ...] = (
     (AutoModelForSpeechSeq2Seq, lambda model, auto_class: SpeechSeq2SeqHead()),
     (AutoModelForMaskedLM, lambda model, auto_class: MaskedLMHead()),
     (AutoModelForCausalLM, lambda model, auto_class: CausalLMHead(model.config.model_type not in UNSHIFTED_DECODERS)),
+    (AutoModelForImageTextToText, _onlooker),
     (AutoModelForCTC, _transcriber),
     (AutoModelForZeroShotImageClassification, _dual_encoder),
     (AutoModelForTextEncoding, _bare_model),

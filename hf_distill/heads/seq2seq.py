@@ -20,10 +20,15 @@ class Seq2SeqHead(Head):
     The decoder reads the labels, shifted by one. A model that is called without labels cannot make that itself, so
     each model, student or teacher, shifts them by its own convention. Where the batch brings `decoder_input_ids`, both
     read those; without labels all their real positions are compared.
+
+    Args:
+        auto_class: the Auto class of encoder–decoders that read texts, or pictures.
     """
 
-    auto_class: Any = AutoModelForSeq2SeqLM
     is_language_model = True
+
+    def __init__(self, auto_class: Any = AutoModelForSeq2SeqLM) -> None:
+        self.auto_class = auto_class
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
         logits: Tensor = outputs["logits"]
@@ -59,7 +64,8 @@ class Seq2SeqHead(Head):
 class SpeechSeq2SeqHead(Seq2SeqHead):
     """Encoder–decoders that listen, and write as any other."""
 
-    auto_class = AutoModelForSpeechSeq2Seq
+    def __init__(self) -> None:
+        super().__init__(AutoModelForSpeechSeq2Seq)
 
 
 def _shifted_right(model: Any, labels: Tensor) -> Tensor:

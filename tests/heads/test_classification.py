@@ -125,3 +125,21 @@ def test_the_student_moves_and_the_teacher_does_not(tmp_path, task, alpha):
     assert all(map(torch.equal, trainer.teacher.model.parameters(), teacher))
     losses = [log["loss"] for log in loss_logs(trainer)]
     assert losses[-2] + losses[-1] < losses[0] + losses[1]
+
+
+@pytest.mark.parametrize("task", ["single_label", "tokens"])
+def test_labels_that_name_no_class(tmp_path, task):
+    """Rows that are counted from 1 on: torch would only say that a target is out of bounds."""
+    rows = [
+        {**row, "labels": (torch.as_tensor(row["labels"]) + torch.as_tensor(row["labels"]).ge(0)).tolist()}
+        for row in rows_for(task)
+    ]
+    trainer = trainer_for(tmp_path, task, rows=rows)
+    with pytest.raises(ConfigurationError, match=r"`labels` holds \[3\], and the student has num_labels=3.* 0 to 2\."):
+        trainer.train()
+    trainer_for(tmp_path, task, rows=rows, alpha=0.0).train()
+
+
+def test_a_replaced_loss_may_read_any_labels(tmp_path):
+    rows = [{**row, "labels": row["labels"] + 10} for row in rows_for("single_label")]
+    trainer_for(tmp_path, rows=rows, compute_loss_func=lambda outputs, *_, **__: outputs.logits.square().sum()).train()

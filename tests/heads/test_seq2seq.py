@@ -128,7 +128,7 @@ def test_label_smoothing_reads_the_same_decoder_inputs(tmp_path):
 def test_kinds():
     assert type(head_of(model_for("speech", 1))) is SpeechSeq2SeqHead
     assert type(head_of(model_for("bart", 1))) is Seq2SeqHead
-    assert Seq2SeqHead.auto_class is AutoModelForSeq2SeqLM
+    assert Seq2SeqHead().auto_class is AutoModelForSeq2SeqLM
 
 
 def state(model):

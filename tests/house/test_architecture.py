@@ -54,7 +54,7 @@ ROOMS = {
     | {"terms", "objective", "position_tables", "preflight", "trial_batches", "teacher_scores"}
     | {"head_positions", "chunked_training"},
     "balance": SIGNALS | {"terms", "objective", "trial_batches", "feature_reading", "rehearsal"},
-    "invariances": SIGNALS | {"trial_batches"},
+    "invariances": SIGNALS | {"position_tables", "trial_batches"},
     "export": {"types", "errors", "stopwatch"},
     "report": SIGNALS
     | {"export", "functional", "terms", "objective", "position_tables", "preflight", "rehearsal", "trial_batches"},
