@@ -14,12 +14,11 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from fuzzing import battery, save_results
+from fuzzing import BYTES, battery, save_results
 
 from hf_distill import cache_teacher, head_of, load_teacher
 from hf_distill.cache.manifest import MANIFEST, TEACHER, CachedFile, manifest_checksum
@@ -80,36 +79,6 @@ def files_of(folder: Path) -> list[Path]:
 # ---- Damage to bytes ------------------------------------------------------------------------------------------------
 
 
-def noise(content: bytes, draw: random.Random) -> bytes:
-    return draw.randbytes(draw.choice((0, 1, 7, len(content), 2 * len(content))))
-
-
-def flips(content: bytes, draw: random.Random) -> bytes:
-    flipped = bytearray(content)
-    for _ in range(draw.choice((1, 1, 2, 16))):
-        flipped[draw.randrange(len(flipped))] ^= 1 << draw.randrange(8)
-    return bytes(flipped)
-
-
-def truncation(content: bytes, draw: random.Random) -> bytes:
-    return content[: draw.randrange(len(content))]
-
-
-def insertion(content: bytes, draw: random.Random) -> bytes:
-    place = draw.randrange(len(content) + 1)
-    return content[:place] + draw.randbytes(draw.choice((1, 8, 64))) + content[place:]
-
-
-def number(content: bytes, draw: random.Random) -> bytes:
-    """A length or an offset, which Arrow's frames are made of, becomes another one."""
-    place, size = draw.randrange(len(content)), draw.choice((4, 8))
-    hostile = draw.choice((-1, 0, 1, 2**31 - 1, -(2**31), draw.getrandbits(31)))
-    return content[:place] + hostile.to_bytes(size, "little", signed=True) + content[place + size :]
-
-
-BYTES: tuple[Callable[[bytes, random.Random], bytes], ...] = (noise, flips, truncation, insertion, number)
-
-
 def damaged_file(folder: Path, draw: random.Random) -> None:
     path = draw.choice(files_of(folder))
     content = draw.choice(BYTES)(path.read_bytes() or b"\0", draw)
@@ -133,9 +102,9 @@ def lost_file(folder: Path, draw: random.Random) -> None:
 def other_kind_of_file(folder: Path, draw: random.Random) -> None:
     path = draw.choice([*files_of(folder), folder / MANIFEST])
     path.unlink()
-    draw.choice((Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.symlink_to(path)))(
-        path
-    )
+    draw.choice(
+        (Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.symlink_to(path))
+    )(path)
 
 
 def damaged_manifest(folder: Path, draw: random.Random) -> None:

@@ -84,6 +84,36 @@ def _try_all(case: Case, numbers: range, seed: int, log: Path) -> None:
             print(json.dumps([number, outcome, fault]), file=file)
 
 
+def noise(content: bytes, draw: random.Random) -> bytes:
+    return draw.randbytes(draw.choice((0, 1, 7, len(content), 2 * len(content))))
+
+
+def flips(content: bytes, draw: random.Random) -> bytes:
+    flipped = bytearray(content)
+    for _ in range(draw.choice((1, 1, 2, 16))):
+        flipped[draw.randrange(len(flipped))] ^= 1 << draw.randrange(8)
+    return bytes(flipped)
+
+
+def truncation(content: bytes, draw: random.Random) -> bytes:
+    return content[: draw.randrange(len(content))]
+
+
+def insertion(content: bytes, draw: random.Random) -> bytes:
+    place = draw.randrange(len(content) + 1)
+    return content[:place] + draw.randbytes(draw.choice((1, 8, 64))) + content[place:]
+
+
+def number(content: bytes, draw: random.Random) -> bytes:
+    """A length or an offset, which Arrow's frames are made of, becomes another one."""
+    place, size = draw.randrange(len(content)), draw.choice((4, 8))
+    hostile = draw.choice((-1, 0, 1, 2**31 - 1, -(2**31), draw.getrandbits(31)))
+    return content[:place] + hostile.to_bytes(size, "little", signed=True) + content[place + size :]
+
+
+BYTES: tuple[Callable[[bytes, random.Random], bytes], ...] = (noise, flips, truncation, insertion, number)
+
+
 def save_results(name: str, seed: int, results: dict[str, Any]) -> None:
     """Write `results/<name>.json` and `.md`."""
     ends = [*results["outcomes"].items(), ("**a fault**", len(results["faults"]))]

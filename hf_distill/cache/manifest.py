@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -26,6 +27,7 @@ TEACHER = "teacher"
 
 MAX_MANIFEST_BYTES = 2**26
 _BLOCK_BYTES = 2**22
+_LARGEST_FLOAT16 = 65504
 
 _FILE = re.compile(rf"(shard-\d{{5,9}}\.arrow|{re.escape(INDEX)}|{TEACHER}/[A-Za-z0-9_][\w.-]*)\Z", re.ASCII)
 """What files may be called. No such name leads out of the folder."""
@@ -241,7 +243,10 @@ def _are_answers(value: Any) -> bool:
     if not _is_table(value) or not isinstance(value.get("shape", []), list):
         return False
     numbers = [value[name] for name in ("k", "num_classes", "num_tails") if name in value] + value.get("shape", [])
-    return all(_is_count(number) and number < 2**31 for number in numbers) and isinstance(value.get("dtype"), str)
+    fill = value.get("fill", 0.0)
+    is_small = type(fill) in (int, float) and (abs(fill) <= _LARGEST_FLOAT16 or math.isinf(fill))
+    are_counts = all(_is_count(number) and number < 2**31 for number in numbers)
+    return are_counts and is_small and isinstance(value.get("dtype"), str)
 
 
 _CHECKS: Mapping[str, Callable[[Any], bool]] = {

@@ -10,6 +10,7 @@ from hf_distill.errors import ConfigurationError
 from hf_distill.functional import hidden_mse
 from hf_distill.functional.masking import keep_counted
 from hf_distill.functional.precision import computation_dtype
+from hf_distill.terms.base import check_function
 from hf_distill.terms.feature_terms import Comparison
 from hf_distill.terms.projected_states import Pooling, ProjectedStateTerm, pooled_states, rows_with_tokens
 from hf_distill.terms.projection import LearnedValues, Projection
@@ -76,6 +77,7 @@ class HiddenStateTerm(ProjectedStateTerm):
         super().__post_init__()
         if self.pooled not in POOLINGS:
             raise ConfigurationError(f"pooled must be one of {POOLINGS}, got {self.pooled!r}.")
+        check_function("distance", self.distance)
 
     @property
     def unit(self) -> Unit:

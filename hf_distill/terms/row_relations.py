@@ -9,6 +9,7 @@ from torch import Tensor
 from hf_distill.errors import ConfigurationError
 from hf_distill.functional import rkd_distance
 from hf_distill.layer_maps import LayerMap
+from hf_distill.terms.base import check_function
 from hf_distill.terms.feature_terms import FeatureTerm
 from hf_distill.terms.projected_states import Pooling, pooled_states, rows_with_tokens
 from hf_distill.types import FeatureKind, Unit
@@ -64,6 +65,7 @@ class RowRelationTerm(FeatureTerm):
             raise ConfigurationError(
                 f"pooled must be 'first', 'last' or 'mean', got {self.pooled!r}: rows are related as one vector each."
             )
+        check_function("distance", self.distance)
 
     @property
     def kinds(self) -> tuple[FeatureKind, ...]:

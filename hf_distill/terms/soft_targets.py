@@ -9,7 +9,7 @@ from hf_distill.errors import ConfigurationError, MissingTeacherError
 from hf_distill.functional.divergences import forward_kl, logit_mse
 from hf_distill.functional.top_k import on_top_k
 from hf_distill.schedules import Constant, Schedule, as_schedule
-from hf_distill.terms.base import Term
+from hf_distill.terms.base import Term, check_function
 from hf_distill.types import Positions, Requirements, Signals, TermLoss, Unit
 
 
@@ -63,6 +63,7 @@ class SoftTargetTerm(Term):
                 f"temperature must be above 0 throughout training, got {self.temperature!r}. 1 compares the plain "
                 "probabilities, 2 to 4 are usual."
             )
+        check_function("divergence", self.divergence)
 
     def __call__(self, student: Signals, teacher: Signals | None, where: Positions, progress: float) -> TermLoss:
         if teacher is None:

@@ -65,6 +65,8 @@ def test_no_name_leads_out_of_the_folder(name):
         ({"rows_per_shard": -1}, r"\['rows_per_shard'\]"),
         ({"answers": {"kind": "dense", "shape": [2**40], "dtype": "float16"}}, r"\['answers'\]"),
         ({"answers": {"kind": "dense", "shape": 3, "dtype": "float16"}}, r"\['answers'\]"),
+        ({"answers": {"kind": "dense", "shape": [3], "dtype": "float16", "fill": 1e9}}, r"\['answers'\]"),
+        ({"answers": {"kind": "dense", "shape": [3], "dtype": "float16", "fill": "0"}}, r"\['answers'\]"),
         ({"answers": {"kind": "sparse", "dtype": "float16"}}, "answers of the kind 'sparse'"),
         ({"answers": {"kind": "dense", "shape": [2], "dtype": "float1"}}, "describes answers as"),
         ({"answers": {"kind": "top_k", "k": 9, "num_classes": 2, "num_tails": 3, "dtype": "float16"}}, "`top_k` must"),
