@@ -65,8 +65,8 @@ class DistillationTrainingArguments(TrainingArguments):
         faults = []
         if not (is_finite_number(self.temperature) and self.temperature > 0):
             faults.append(
-                f"temperature must be above 0, got {self.temperature!r}; 1 compares the plain probabilities, 2 to 4 are "
-                "usual"
+                f"temperature must be above 0, got {self.temperature!r}; 1 compares the plain probabilities, 2 to 4 "
+                "are usual"
             )
         if not (is_finite_number(self.alpha) and 0 <= self.alpha <= 1):
             faults.append(

@@ -3,8 +3,8 @@
     python benchmarks/endurance/fuzzed_configurations.py
 
 Drawn are the arguments of a training, of terms, schedules, objectives, recipes and layer maps, the words of every
-command of `hf-distill`, and its files of options, in proper YAML and in broken. What is taken is looked at: each option
-has the value that was drawn, and an objective compares two small models. The commands themselves are not run.
+command of `hf-distill`, and its files of options, in proper YAML and in broken. What is taken is looked at: each
+option has the value that was drawn, and an objective compares two small models. The commands themselves are not run.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from transformers.hf_argparser import HfArgumentParser, string_to_bool
 from hf_distill import DistillationTrainingArguments, Objective, functional, recipes, schedules, terms
 from hf_distill.cli import calls, main
 from hf_distill.cli.commands import COMMANDS
+from hf_distill.cli.main import DEBUG
 from hf_distill.cli.parsing import parser_of
 from hf_distill.errors import DistillationError
 from hf_distill.layer_maps import layer_pairs
@@ -399,7 +400,9 @@ def broken_command(draw: random.Random) -> str:
     if name in COMMANDS and draw.random() < 0.7:
         words += words_of(drawn_options(name, draw)[0], draw)
     for _ in range(draw.randrange(6)):
-        word = draw.choice(some if draw.random() < 0.4 else [each for each in names if "help" not in each])
+        word = draw.choice(
+            some if draw.random() < 0.4 else [each for each in names if "help" not in each and each != DEBUG]
+        )
         words.append(f"{word}={draw.choice(some)}" if draw.random() < 0.4 else word)
     return ended(*called(words))
 
@@ -426,7 +429,7 @@ def file(folder: Path, draw: random.Random) -> str:
     options, are_right = drawn_options(name, draw)
     last = draw.sample(list(options), draw.randrange(2))
     path = folder / draw.choice(("options.yaml", "options.yml"))
-    path.write_text(yaml_of({**options, **{each: "ignored" for each in last}}, draw), encoding="utf-8")
+    path.write_text(yaml_of({**options, **dict.fromkeys(last, "ignored")}, draw), encoding="utf-8")
     words = words_of({each: options[each] for each in last}, draw)
     actions = {action.dest: action for action in parser_named(name)._actions}
     if any(actions[each].type is not str or actions[each].choices for each in last):

@@ -62,7 +62,7 @@ def _in_a_process(case: Case, numbers: range, seed: int, log: Path) -> str | Non
     seen = -1
     while process.is_alive():
         process.join(SECONDS_PER_CASE)
-        if process.is_alive() and (size := log.stat().st_size) == seen:
+        if process.is_alive() and log.stat().st_size == seen:
             process.kill()
             process.join()
             return f"hangs for {SECONDS_PER_CASE} seconds"

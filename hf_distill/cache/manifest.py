@@ -140,8 +140,8 @@ class Manifest:
             )
         if (then := known.pop("checksum", None)) != (now := manifest_checksum(known)):
             raise DamagedCacheError(
-                f"the manifest of a cache has the checksum {now}, and {then!r} was written: it was changed, or damaged "
-                f"on the way. {_REMEDY}"
+                f"the manifest of a cache has the checksum {now}, and {then!r} was written: it was changed, or "
+                f"damaged on the way. {_REMEDY}"
             )
         fields = {name: value for name, value in known.items() if name not in ("format", "format_version")}
         faults = [name for name, is_right in _CHECKS.items() if name not in fields or not is_right(fields[name])]

@@ -14,7 +14,7 @@ from hf_distill.errors import ConfigurationError
 BOOL, NULL = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:null"
 
 
-class PlainLoader(yaml.SafeLoader):
+class PlainLoader(yaml.SafeLoader):  # type: ignore[misc]  # yaml ships no types
     """YAML without aliases, by which a few lines stand for more than fits into memory."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:

@@ -62,7 +62,7 @@ def test_the_index_is_compared_when_it_is_opened_and_a_shard_when_it_is_read(pat
 def test_an_index_that_is_none(path, content):
     (path / INDEX).write_bytes(content)
     sign(path)
-    with pytest.raises(DamagedCacheError, match="the index of the cache .* cannot be read"):
+    with pytest.raises(DamagedCacheError, match=r"the index of the cache .* cannot be read"):
         CacheReader(path).find([key(0)])
 
 
