@@ -54,7 +54,9 @@ def _published(method: Callable[Parameters, Objective]) -> Callable[Parameters, 
 def _rest(alpha: float) -> float:
     """1 − α, of a number alone: one of two weights that move would have to move against the other."""
     if not is_finite_number(alpha) or not 0 <= alpha <= 1:
-        raise ConfigurationError(f"alpha must be a number between 0 and 1, got {alpha!r}.")
+        raise ConfigurationError(
+            f"alpha must be a number between 0 and 1, got {alpha!r}: the soft targets weigh 1 - alpha."
+        )
     return 1 - alpha
 
 
