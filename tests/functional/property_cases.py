@@ -39,7 +39,7 @@ class Form:
             return ~(mask[..., :1] & mask[..., 1:])
         if self.values == "BHL":
             return ~mask[:, None]
-        return ~mask.flatten(len(self.values)).any(-1) if self.values else ~mask.any()
+        return ~mask.any(dim=1) if self.values == "B" else ~mask.any()
 
 
 POSITIONS = Form("BLC", "BL", "BL")
@@ -58,6 +58,13 @@ EVERYTHING = Form("BLC", "BL", "")
 def fsp_distance(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) -> Tensor:
     parts = ((each[..., :1], each[..., 1:]) for each in (student, teacher))
     return functional.fsp_distance(*parts, mask=mask)
+
+
+def attention_of_all(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """Every real token gets some attention: where it gets none, the divergence is infinite, as is documented."""
+    return attention_kl(
+        *(each.to(torch.float64).clamp(-20, 20).to(each.dtype) for each in (student, teacher)), mask=mask
+    )
 
 
 def gaussian_nll(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) -> Tensor:
@@ -106,7 +113,7 @@ CASES: dict[str, tuple[Callable[..., Tensor], Form]] = {
     "cosine_distance": (functional.cosine_distance, POSITIONS),
     "gaussian_nll": (gaussian_nll, POSITIONS),
     "attention_mse": (attention_mse, MAPS),
-    "attention_kl": (attention_kl, MAPS),
+    "attention_kl": (attention_of_all, MAPS),
     "fsp_distance": (fsp_distance, LAYERS),
     "neuron_selectivity_mmd": (functional.neuron_selectivity_mmd, SITES),
     "self_attention_relation": (relation, VECTORS),

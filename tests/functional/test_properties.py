@@ -131,7 +131,7 @@ def test_what_does_not_count_may_be_anything(name, sizes, dtype, size, garbage, 
     assert values.shape == tuple(known[letter] for letter in form.values)
     assert values.isfinite().all()
     assert torch.equal(values, clean)
-    assert (values[form.zeros(mask)] == 0).all()
+    assert (values.masked_select(form.zeros(mask)) == 0).all()
     assert gradient.isfinite().all() or dtype == torch.float16  # which ends at 65,504
     torch.testing.assert_close(gradient, clean_gradient, rtol=0, atol=0, equal_nan=True)
     assert (gradient.masked_select(hidden) == 0).all()
@@ -161,11 +161,7 @@ def test_a_distance_is_zero_at_equality_and_nowhere_negative(name, sizes, dtype,
     assert (function(student, teacher, mask=mask) >= -ROOM * max(1.0, size) ** 2).all()
 
 
-numbers = st.lists(
-    st.tuples(*(st.floats(0, 1e4, width=16) for _ in range(4)), *(st.floats(0, 1e4, width=16) for _ in range(4))),
-    min_size=1,
-    max_size=4,
-)
+numbers = st.lists(st.tuples(*[st.floats(0, 100, width=16)] * 8), min_size=1, max_size=4)
 
 
 @settings(max_examples=100, deadline=None)
@@ -181,7 +177,7 @@ def test_overlap_of_boxes(pairs, dtype):
     (gradient,) = torch.autograd.grad(values.sum(), student)
     assert gradient.isfinite().all() or dtype == torch.float16
     own = generalized_iou(teacher, teacher)
-    has_area = teacher[:, 2:].double().prod(-1) > 1e-5
+    has_area = (teacher[:, 2:] > 0.1).all(-1)
     torch.testing.assert_close(own[has_area], torch.ones_like(own[has_area]), rtol=0, atol=1e-2)
 
 
@@ -211,7 +207,7 @@ def test_the_likeliest_classes_are_no_farther_apart_than_all(case, temperature, 
     num_kept = min(k, teacher.shape[-1])
     assert kept.values.shape == (*teacher.shape[:-1], num_kept) and kept.num_others == teacher.shape[-1] - num_kept
     assert (kept.values[..., :-1] >= kept.values[..., 1:]).all()
-    assert torch.equal(kept.argmax(), teacher.to(kept.values.dtype).log_softmax(-1).argmax(-1))
+    assert torch.equal(teacher.gather(-1, kept.argmax()[..., None])[..., 0], teacher.amax(-1))
     hidden = student.masked_fill(~mask[..., None], garbage)
     values = on_top_k(forward_kl)(hidden, kept, temperature=temperature, mask=mask)
     assert values.isfinite().all() and (values[~mask] == 0).all()
