@@ -291,7 +291,7 @@ def test_mobilebert_like():
 )
 def test_mobilebert_like_without_turns(layer_map, transfer):
     with pytest.raises(
-        ConfigurationError, match="layer_map must hold|transfer must lie between 0 and 1 and layer_map"
+        ConfigurationError, match=r"layer_map must hold|transfer must lie between 0 and 1 and layer_map"
     ):
         recipes.mobilebert_like(layer_map, transfer)
 

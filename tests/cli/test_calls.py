@@ -45,7 +45,7 @@ def test_layers_that_are_no_numbers(layers):
 
 @pytest.mark.parametrize("given", ["{", "}", "a: *b", "a: 2024-99-99", "a: !!python/name:os.system"])
 def test_arguments_of_a_recipe_that_cannot_be_read(given):
-    with pytest.raises(ConfigurationError, match="recipe_args=.* cannot be read"):
+    with pytest.raises(ConfigurationError, match=r"recipe_args=.* cannot be read"):
         objective_of(ObjectiveOptions("dkd", given), ARGS)
 
 

@@ -207,7 +207,8 @@ def test_the_likeliest_classes_are_no_farther_apart_than_all(case, temperature, 
     num_kept = min(k, teacher.shape[-1])
     assert kept.values.shape == (*teacher.shape[:-1], num_kept) and kept.num_others == teacher.shape[-1] - num_kept
     assert (kept.values[..., :-1] >= kept.values[..., 1:]).all()
-    assert torch.equal(teacher.gather(-1, kept.argmax()[..., None])[..., 0], teacher.amax(-1))
+    likeliest = teacher.gather(-1, kept.argmax()[..., None])[..., 0]
+    torch.testing.assert_close(likeliest.float(), teacher.amax(-1).float(), rtol=1e-4, atol=1e-4)
     hidden = student.masked_fill(~mask[..., None], garbage)
     values = on_top_k(forward_kl)(hidden, kept, temperature=temperature, mask=mask)
     assert values.isfinite().all() and (values[~mask] == 0).all()
