@@ -68,9 +68,10 @@ def _words(loader: PlainLoader, action: Action, node: yaml.Node, what: str) -> I
     elif isinstance(node, yaml.SequenceNode):
         items = [str(item.value) for item in node.value if isinstance(item, yaml.ScalarNode) and item.tag != NULL]
         takes_several = action.nargs == "+"
-        if len(items) < len(node.value) or (takes_several and any(item.startswith("-") for item in items)):
+        are_words = takes_several and len(items) > 1  # one may begin as an option does
+        if len(items) < len(node.value) or (are_words and any(item.startswith("-") for item in items)):
             raise ConfigurationError(f"{what}: {action.dest} is a list of other things than words and numbers")
-        yield from (name, *items) if takes_several else (f"{name}={','.join(items)}",)
+        yield from (name, *items) if are_words else (f"{name}={','.join(items)}",)
     elif node.tag != NULL:
         is_switch = action.nargs == "?" and node.tag == BOOL  # any of YAML's words for yes and no will do
         value = yaml.SafeLoader.bool_values[node.value.lower()] if is_switch else node.value
