@@ -266,7 +266,46 @@ def _kernel(
 
 @cache
 def _compiled_kernel() -> Callable[..., tuple[Tensor, Tensor]]:
-    return torch.compile(_kernel)
+    return torch.compile(_fusible_kernel)
+
+
+def _fusible_kernel(
+    student: Tensor,
+    teacher: Tensor | _TopKTargets,
+    labels: Tensor | None,
+    temperature: float,
+    reverses: bool,
+    soft_weight: Tensor,
+    hard_weight: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """`_kernel` of whole logits written for the compiler: nothing in place and no scatter, so that all of it becomes
+    three passes over the logits and none over anything else."""
+    if isinstance(teacher, _TopKTargets):
+        return _kernel(student, teacher, labels, temperature, reverses, soft_weight, hard_weight)
+    student, teacher = (each - each.amax(dim=-1, keepdim=True) for each in (student, teacher))
+    student_exp, teacher_exp = student.exp(), teacher.exp()
+    student_mass, teacher_mass = (each.sum(dim=-1, keepdim=True) for each in (student_exp, teacher_exp))
+    if reverses:
+        log_ratio, exponentials, mass, other_mass = student - teacher, student_exp, student_mass, teacher_mass
+    else:
+        log_ratio, exponentials, mass, other_mass = teacher - student, teacher_exp, teacher_mass, student_mass
+    mean = (exponentials * log_ratio).sum(dim=-1, keepdim=True) / mass
+    soft = (mean - mass.log() + other_mass.log()).sum()
+    share = (soft_weight * temperature).to(student.dtype)
+    if reverses:
+        gradient = student_exp * (share / student_mass) * (log_ratio - mean)
+    else:
+        gradient = student_exp * (share / student_mass) - teacher_exp * (share / teacher_mass)
+    if labels is None:
+        return torch.stack((temperature**2 * soft, soft.new_zeros(()))), gradient
+    counted, target = (labels != IGNORED_LABEL)[:, None], labels.clamp(min=0)[:, None]
+    hard_exp = (temperature * student).exp()
+    hard_mass = hard_exp.sum(dim=-1, keepdim=True)
+    values = hard_mass.log() - temperature * student.gather(1, target)
+    share = (counted * hard_weight).to(student.dtype)
+    is_target = torch.arange(student.shape[-1], device=student.device) == target
+    gradient = gradient + hard_exp * (share / hard_mass) - torch.where(is_target, share, 0.0)
+    return torch.stack((temperature**2 * soft, values.masked_fill(~counted, 0.0).sum())), gradient
 
 
 def _hard_part(student: Tensor, labels: Tensor, temperature: float, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -321,13 +321,17 @@ def test_bfloat16_is_summed_in_float32(autocast):
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
-@every_divergence
-def test_compiled(divergence):
+@pytest.mark.parametrize("labels", [LABELS, None], ids=["labels", "no labels"])
+@pytest.mark.parametrize(
+    ("divergence", "k"), [(forward_kl, None), (reverse_kl, None), (forward_kl, 3)], ids=["forward", "reverse", "top k"]
+)
+def test_compiled(divergence, k, labels):
     student, teacher = student_and_teacher()
+    targets = teacher if k is None else top_k(teacher, k)
     torch.compiler.reset()
     ours, theirs = (
         chunked_distillation_loss(
-            student, teacher, LABELS, temperature=2.0, divergence=divergence, chunk_size=3, compiled=compiled
+            student, targets, labels, temperature=2.0, divergence=divergence, chunk_size=3, compiled=compiled
         )
         for compiled in (True, False)
     )
