@@ -29,7 +29,7 @@ def move_whole(source: Path, target: Path) -> None:
     os.replace(source, target)
 
 
-def write_whole_model(folder: Path, save: Callable[[Path], None]) -> None:
+def write_whole_model(folder: Path, save: Callable[[Path], object]) -> None:
     """Write a model's folder such that it loads only when all of it is there.
 
     Everything is written aside. Then the configuration, without which nothing loads, goes first and comes last.
