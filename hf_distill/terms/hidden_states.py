@@ -48,7 +48,7 @@ class HiddenStateTerm(ProjectedStateTerm):
         side: as in [`FeatureTerm`].
 
     Raises:
-        ConfigurationError: if `layer_map` or `pooled` is none of these.
+        ConfigurationError: if an argument is none of these.
 
     References:
         Romero et al.: FitNets: Hints for Thin Deep Nets, 2015, https://arxiv.org/abs/1412.6550.

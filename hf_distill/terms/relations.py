@@ -48,8 +48,8 @@ class RelationTerm(FeatureTerm):
         side: as in [`FeatureTerm`].
 
     Raises:
-        ConfigurationError: for another relation or no relation; when it is bound, if the relation heads do not divide
-            both widths.
+        ConfigurationError: for another relation or no relation, or no whole number of heads; when it is bound, if the
+            relation heads do not divide both widths.
 
     References:
         Wang et al.: MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained

@@ -36,7 +36,7 @@ class RowRelationTerm(FeatureTerm):
         side: as in [`FeatureTerm`].
 
     Raises:
-        ConfigurationError: if `layer_map` or `pooled` is none of these.
+        ConfigurationError: if an argument is none of these.
 
     References:
         Park, Kim, Lu, Cho: Relational Knowledge Distillation, 2019, https://arxiv.org/abs/1904.05068.

@@ -32,7 +32,7 @@ class SoftTargetTerm(Term):
             logits (regression) is compared by squared error, whatever is given here.
 
     Raises:
-        ConfigurationError: if the temperature is, or ever becomes, 0 or less.
+        ConfigurationError: if the temperature is, or ever becomes, 0 or less, or `divergence` is no function.
 
     References:
         Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, https://arxiv.org/abs/1503.02531,
