@@ -46,8 +46,8 @@ class Objective:
             `weight/<name>`.
 
     Raises:
-        ConfigurationError: if `terms` are no such pairs, nothing is left to learn, a weight is negative, two terms share
-            a name, or `weights` is neither, here or in an objective that stands in place of a term.
+        ConfigurationError: if `terms` are no such pairs, nothing is left to learn, a weight is negative, two terms
+            share a name, or `weights` is neither, here or in an objective that stands in place of a term.
 
     Example:
 
