@@ -44,7 +44,7 @@ def is_unfinished(folder: Path) -> bool:
     try:
         state = json.loads((folder / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
         return OWN_ENTRY in state["stateful_callbacks"]
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return True
 
 
@@ -55,7 +55,7 @@ def damage(folder: Path) -> list[str]:
     try:
         promised = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         promised = {str(name): (promised[name]["bytes"], promised[name]["crc32"]) for name in promised}
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return [f"{MANIFEST} cannot be read"]
     present = _files(folder)
     faults = []

@@ -40,13 +40,15 @@ def check_layer_map(layer_map: LayerMap) -> None:
                 f"layer_map must be one of {', '.join(map(repr, NAMES))} or pairs (student layer, teacher layer), got "
                 f"{layer_map!r}."
             )
-    elif not layer_map or not all(
-        len(pair) == 2 and all(isinstance(layer, int) for layer in pair) for pair in layer_map
-    ):
+    elif not isinstance(layer_map, Sequence) or not layer_map or not all(map(_is_pair, layer_map)):
         raise ConfigurationError(
             f"layer_map must hold at least one pair (student layer, teacher layer) of whole numbers, got "
             f"{layer_map!r}."
         )
+
+
+def _is_pair(pair: object) -> bool:
+    return isinstance(pair, Sequence) and len(pair) == 2 and all(type(layer) is int for layer in pair)
 
 
 def layer_pairs(

@@ -46,8 +46,8 @@ class Objective:
             `weight/<name>`.
 
     Raises:
-        ConfigurationError: if nothing is left to learn, a weight is negative, two terms share a name, or `weights` is
-            neither, here or in an objective that stands in place of a term.
+        ConfigurationError: if `terms` are no such pairs, nothing is left to learn, a weight is negative, two terms
+            share a name, or `weights` is neither, here or in an objective that stands in place of a term.
 
     Example:
 
@@ -71,6 +71,10 @@ class Objective:
             raise ConfigurationError(f"`weights` must be 'given' or 'balanced', got {weights!r}.")
         self.is_balanced = weights == "balanced"
         self.terms: dict[str, WeightedTerm] = {}
+        if not isinstance(terms, Mapping) or not all(map(_is_weighted_term, terms.items())):
+            raise ConfigurationError(
+                f"`terms` must map names to (weight, term), as in {{'soft': (1.0, SoftTargetTerm())}}, got {terms!r}."
+            )
         for name, (weight, term) in terms.items():
             if isinstance(term, Objective) and term.is_balanced and not self.is_balanced:
                 raise ConfigurationError(
@@ -156,6 +160,16 @@ class Objective:
 
     def __repr__(self) -> str:
         return f"Objective({{{', '.join(f'{name!r}: {term}' for name, term in self.terms.items())}}})"
+
+
+def _is_weighted_term(entry: tuple[object, object]) -> bool:
+    name, weighted = entry
+    return (
+        isinstance(name, str)
+        and isinstance(weighted, tuple | list)
+        and len(weighted) == 2
+        and isinstance(weighted[1], Term | Objective)
+    )
 
 
 def _flattened(name: str, schedule: Schedule, term: "Term | Objective") -> Iterator[tuple[str, WeightedTerm]]:

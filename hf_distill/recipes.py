@@ -15,9 +15,9 @@ from hf_distill.functional import (
     rkd_distance,
     target_class_kl,
 )
-from hf_distill.layer_maps import LayerMap
+from hf_distill.layer_maps import LayerMap, check_layer_map
 from hf_distill.objective import Objective
-from hf_distill.schedules import During, Schedule
+from hf_distill.schedules import During, Schedule, is_finite_number
 from hf_distill.terms import (
     AttentionScoreTerm,
     BoxTerm,
@@ -51,6 +51,15 @@ def _published(method: Callable[Parameters, Objective]) -> Callable[Parameters, 
     return named
 
 
+def _rest(alpha: float) -> float:
+    """1 − α, of a number alone: one of two weights that move would have to move against the other."""
+    if not is_finite_number(alpha) or not 0 <= alpha <= 1:
+        raise ConfigurationError(
+            f"alpha must be a number between 0 and 1, got {alpha!r}: the soft targets weigh 1 - alpha."
+        )
+    return 1 - alpha
+
+
 @_published
 def hinton(temperature: float | Schedule = 2.0, alpha: float = 0.5) -> Objective:
     """Soft targets next to hard ones: L = α · L_labels + (1 − α) · T² · KL(teacher_T ‖ student_T).
@@ -62,7 +71,7 @@ def hinton(temperature: float | Schedule = 2.0, alpha: float = 0.5) -> Objective
     References:
         Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, https://arxiv.org/abs/1503.02531.
     """
-    return Objective({"labels": (alpha, HardLabelTerm()), "soft": (1 - alpha, SoftTargetTerm(temperature))})
+    return Objective({"labels": (alpha, HardLabelTerm()), "soft": (_rest(alpha), SoftTargetTerm(temperature))})
 
 
 @_published
@@ -177,7 +186,7 @@ def patient_kd(
     return Objective(
         {
             "labels": (alpha, HardLabelTerm()),
-            "soft": (1 - alpha, SoftTargetTerm(temperature)),
+            "soft": (_rest(alpha), SoftTargetTerm(temperature)),
             "patient": (beta, states),
         }
     )
@@ -376,22 +385,23 @@ def mobilebert_like(layer_map: Sequence[tuple[int, int]], transfer: float = 0.5,
         alpha: weight of the labels among the predictions.
 
     Raises:
-        ConfigurationError: if there is no pair, or `transfer` is not between 0 and 1.
+        ConfigurationError: if `layer_map` is no pairs, or `transfer` is not between 0 and 1.
 
     References:
         Sun, Yu, Song, Liu, Yang, Zhou: MobileBERT: a Compact Task-Agnostic BERT for Resource-Limited Devices, 2020,
         https://arxiv.org/abs/2004.02984, sections on training objectives and training strategies.
     """
-    if not layer_map or not 0 < transfer < 1:
+    if isinstance(layer_map, str) or not is_finite_number(transfer) or not 0 < transfer < 1:
         raise ConfigurationError(
             f"transfer must lie between 0 and 1 and layer_map hold a pair at least, got {transfer!r} and "
             f"{layer_map!r}."
         )
+    check_layer_map(layer_map)
     turns = [*(transfer * turn / len(layer_map) for turn in range(len(layer_map))), transfer]
     terms: dict[str, tuple[Schedule, Term]] = {}
     for pair, turn in zip(layer_map, pairwise(turns), strict=True):
         terms[f"features_{pair[0]}"] = During(1.0, *turn), HiddenStateTerm([pair])
         terms[f"attention_{pair[0]}"] = During(1.0, *turn), RelationTerm([pair], ("attention",))
     terms["labels"] = During(alpha, transfer, 1.0), HardLabelTerm()
-    terms["soft"] = During(1 - alpha, transfer, 1.0), SoftTargetTerm(temperature=1.0)
+    terms["soft"] = During(_rest(alpha), transfer, 1.0), SoftTargetTerm(temperature=1.0)
     return Objective(terms)

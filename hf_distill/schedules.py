@@ -21,7 +21,7 @@ class Schedule(ABC):
 
     def __post_init__(self) -> None:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        faults = [f"{name}={value!r}" for name, value in values.items() if not _is_finite_number(value)]
+        faults = [f"{name}={value!r}" for name, value in values.items() if not is_finite_number(value)]
         if faults:
             raise ConfigurationError(f"{type(self).__name__} needs finite numbers, got {', '.join(faults)}.")
         for name, value in values.items():
@@ -156,7 +156,7 @@ def as_schedule(value: float | Schedule) -> Schedule:
     """
     if isinstance(value, Schedule):
         return value
-    if not _is_finite_number(value):
+    if not is_finite_number(value):
         raise ConfigurationError(
             f"Expected a finite number or a schedule (Constant, Linear, Cosine, During), got {value!r} of type "
             f"{type(value).__name__}."
@@ -164,5 +164,9 @@ def as_schedule(value: float | Schedule) -> Schedule:
     return Constant(value)
 
 
-def _is_finite_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+def is_finite_number(value: object) -> bool:
+    """Whether it is a real number, of a size that a float has; a truth value is none."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False

@@ -1,12 +1,12 @@
 """The arguments of a distillation: everything that `TrainingArguments` has, one of them with another default, and four
 more."""
 
-import math
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
 from hf_distill.errors import ConfigurationError
+from hf_distill.schedules import is_finite_number
 
 
 @dataclass
@@ -16,7 +16,8 @@ class DistillationTrainingArguments(TrainingArguments):
     L = alpha · L_labels + (1 − alpha) · T² · KL(teacher_T ‖ student_T)
 
     Raises:
-        ConfigurationError: if the temperature is not above 0, or alpha not between 0 and 1; both are named at once.
+        ConfigurationError: if the temperature is not above 0, alpha not between 0 and 1, or a switch neither True nor
+            False; all are named at once.
     """
 
     temperature: float = field(
@@ -62,16 +63,21 @@ class DistillationTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         faults = []
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
+        if not (is_finite_number(self.temperature) and self.temperature > 0):
             faults.append(
-                f"temperature must be above 0, got {self.temperature}; 1 compares the plain probabilities, 2 to 4 are "
-                "usual"
+                f"temperature must be above 0, got {self.temperature!r}; 1 compares the plain probabilities, 2 to 4 "
+                "are usual"
             )
-        if not 0 <= self.alpha <= 1:
+        if not (is_finite_number(self.alpha) and 0 <= self.alpha <= 1):
             faults.append(
-                f"alpha must lie between 0 (teacher alone) and 1 (labels alone), got {self.alpha}; for weights that "
+                f"alpha must lie between 0 (teacher alone) and 1 (labels alone), got {self.alpha!r}; for weights that "
                 "do not sum to 1 pass `objective=` to the trainer"
             )
+        faults += [
+            f"{name} must be True or False, got {value!r}"
+            for name, value in (("report_agreement", self.report_agreement), ("preflight", self.preflight))
+            if not isinstance(value, bool)
+        ]
         if faults:
             raise ConfigurationError("; ".join(faults) + ".")
         self.temperature, self.alpha = float(self.temperature), float(self.alpha)  # a search casts to their type

@@ -1,7 +1,13 @@
 """Files that are there as a whole or not at all, whatever stops the process that writes them."""
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+
+
+CONFIG_NAME = "config.json"
+"""Of Transformers, which is not imported for it."""
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -21,3 +27,27 @@ def move_whole(source: Path, target: Path) -> None:
         finally:
             os.close(descriptor)
     os.replace(source, target)
+
+
+def write_whole_model(folder: Path, save: Callable[[Path], object]) -> None:
+    """Write a model's folder such that it loads only when all of it is there.
+
+    Everything is written aside. Then the configuration, without which nothing loads, goes first and comes last.
+
+    Args:
+        folder: where the model is to be; what else lies there stays.
+        save: writes it into the folder that it is given.
+    """
+    aside = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
+    aside.mkdir(parents=True)
+    try:
+        save(aside)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG_NAME).unlink(missing_ok=True)
+        for path in sorted(aside.iterdir(), key=lambda path: path.name == CONFIG_NAME):
+            if path.is_dir() and (folder / path.name).is_dir():
+                shutil.rmtree(folder / path.name)
+            move_whole(path, folder / path.name)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hf_distill.checkpoints import MANIFEST, OWN_ENTRY, checkpoints, damage, is_unfinished, write_manifest
 
@@ -58,6 +60,75 @@ def test_a_missing_file(folder):
 def test_a_manifest_that_is_none(folder, text):
     (folder / MANIFEST).write_text(text)
     assert damage(folder) == [f"{MANIFEST} cannot be read"]
+
+
+DAMAGES = st.sampled_from(
+    [
+        lambda content, place: content[:place],
+        lambda content, place: content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :],
+        lambda content, place: content[:place] + bytes([place % 256]) + content[place:],
+        lambda content, place: content[place:] + content[:place],
+        lambda content, place: bytes(len(content)),
+    ]
+)
+anything = settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+@pytest.fixture
+def small(tmp_path):
+    files = {"model.safetensors": b"weights" * 10, "optimizer.pt": bytes(range(256)), "parts/0.bin": b"\0\1"}
+    (tmp_path / "parts").mkdir()
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    write_manifest(tmp_path)
+    return tmp_path, files
+
+
+@anything
+@given(st.data())
+def test_no_damaged_file_is_taken_for_a_whole_one(small, data):
+    folder, files = small
+    name = data.draw(st.sampled_from(sorted(files)))
+    damaged = data.draw(DAMAGES)(files[name], data.draw(st.integers(0, len(files[name]) - 1)))
+    (folder / name).write_bytes(damaged)
+    try:
+        faults = damage(folder)
+        assert (faults == []) == (damaged == files[name])
+        assert all(fault.startswith(name) for fault in faults)
+    finally:
+        (folder / name).write_bytes(files[name])
+
+
+@anything
+@given(st.data())
+def test_no_damaged_manifest_is_believed(small, data):
+    folder, _ = small
+    whole = (folder / MANIFEST).read_bytes()
+    damaged = data.draw(DAMAGES)(whole, data.draw(st.integers(0, len(whole) - 1)))
+    (folder / MANIFEST).write_bytes(damaged)
+    try:
+        if damage(folder) == []:
+            assert json.loads(damaged) == json.loads(whole)
+    finally:
+        (folder / MANIFEST).write_bytes(whole)
+
+
+@anything
+@given(st.binary(max_size=60) | st.sampled_from([b"[" * 5000, b'{"files": ' + b"9" * 5000 + b"}"]))
+def test_any_bytes_are_no_manifest_and_no_state(small, content):
+    folder, _ = small
+    whole = (folder / MANIFEST).read_bytes()
+    (folder / MANIFEST).write_bytes(content)
+    try:
+        assert damage(folder) == [f"{MANIFEST} cannot be read"]
+        (folder / MANIFEST).unlink()
+        (folder / "trainer_state.json").write_bytes(content)
+        assert is_unfinished(folder)
+    finally:
+        (folder / "trainer_state.json").unlink(missing_ok=True)
+        (folder / MANIFEST).write_bytes(whole)
 
 
 def test_a_manifest_cannot_name_what_lies_outside(folder):

@@ -1,9 +1,12 @@
 """Layers are paired as papers pair them, and by likeness."""
 
+from fractions import Fraction
 from itertools import combinations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.functional import linear_cka
@@ -102,3 +105,57 @@ def test_more_layers_than_the_teacher_has():
 def test_a_learned_map_pairs_all_blocks():
     assert layer_pairs("learned", 2, 3) == ((1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3))
     assert layer_pairs("learned", 3, 1) == ((1, 1), (2, 1), (3, 1))
+
+
+depths = st.integers(1, 200)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(["uniform", "skip", "top", "last", "learned"]), depths, depths, st.sampled_from([0, 1]))
+def test_named_maps_by_their_definition(name, ours, theirs, first):
+    """Of any depths. No named map has layer 0, which is no block but what the first one reads."""
+    leaves_out_the_last = name in ("skip", "top")
+    if name in ("uniform", "skip", "top") and (ours > theirs or (leaves_out_the_last and ours == 1)):
+        with pytest.raises(ConfigurationError, match=f"the student has .*{ours}"):
+            layer_pairs(name, ours, theirs, first=first)
+        return
+    pairs = layer_pairs(name, ours, theirs, first=first)
+    assert all(1 <= student <= ours and 1 <= teacher <= theirs for student, teacher in pairs)
+    students = range(1, ours + (not leaves_out_the_last))
+    if name == "last":
+        assert pairs == ((ours, theirs),)
+    elif name == "learned":
+        assert list(pairs) == [(m, n) for m in range(1, ours + 1) for n in range(1, theirs + 1)]
+    elif name == "top":
+        assert list(pairs) == [(m, m + theirs - ours) for m in students]
+    else:
+        assert [pair.student for pair in pairs] == list(students)
+        assert all(abs(pair.teacher - Fraction(pair.student * theirs, ours)) <= Fraction(1, 2) for pair in pairs)
+    if name not in ("last", "learned"):
+        teachers = [pair.teacher for pair in pairs]
+        assert teachers == sorted(set(teachers))
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=1, max_size=4), st.sampled_from([0, 1]))
+def test_pairs_by_their_definition(pairs, first):
+    """Layers are counted from `first`, and below 0 from the last one on."""
+    ours, theirs = list(range(first, 5)), list(range(first, 8))
+    try:
+        expected = [(ours[m if m < 0 else m - first], theirs[n if n < 0 else n - first]) for m, n in pairs]
+        is_there = all(m >= first or m < 0 for m, _ in pairs) and all(n >= first or n < 0 for _, n in pairs)
+    except IndexError:
+        is_there = False
+    if is_there:
+        assert list(layer_pairs(pairs, 4, 7, first=first)) == expected
+    else:
+        with pytest.raises(ConfigurationError, match=f"which has the layers {first} to"):
+            layer_pairs(pairs, 4, 7, first=first)
+
+
+@pytest.mark.parametrize(
+    "layer_map", [3, None, b"ab", [], [1], [(1,)], [(1, 2, 3)], [("1", "2")], [(True, 1)], {1: 2}]
+)
+def test_what_holds_no_pairs(layer_map):
+    with pytest.raises(ConfigurationError, match="layer_map must hold at least one pair"):
+        layer_pairs(layer_map, 3, 12)

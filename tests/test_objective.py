@@ -91,9 +91,26 @@ def test_a_negative_weight_is_refused(weight):
         Objective({"soft": (weight, SoftTargetTerm())})
 
 
-def test_weight_and_term_exchanged_are_refused():
-    with pytest.raises(ConfigurationError, match=r"Expected a finite number or a schedule .* got HardLabelTerm"):
-        Objective({"labels": (HardLabelTerm(), 1.0)})
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"labels": (HardLabelTerm(), 1.0)},
+        {"labels": HardLabelTerm()},
+        {"labels": (1.0, "labels")},
+        {1: (1.0, HardLabelTerm())},
+        [HardLabelTerm()],
+        None,
+    ],
+)
+def test_what_is_no_weighted_term_is_refused(terms):
+    with pytest.raises(ConfigurationError, match=r"`terms` must map names to \(weight, term\), .* got "):
+        Objective(terms)
+
+
+@pytest.mark.parametrize("weight", ["1", None, True, 10**400])
+def test_what_is_no_weight_is_refused(weight):
+    with pytest.raises(ConfigurationError, match="Expected a finite number or a schedule"):
+        Objective({"labels": (weight, HardLabelTerm())})
 
 
 def test_two_terms_of_one_name_are_refused():

@@ -10,14 +10,15 @@ import torch
 from huggingface_hub import ModelCard
 
 from hf_distill import distillation_report
-from tests.hub_stand_in import hub
+from tests.hub_stand_in import Repository, hub
 from tests.report.tiny_reports import reported_trainer
 
 
 ROOT = Path(__file__).parents[1]
 
 
-def run(endpoint, home, *arguments):
+def started(endpoint, home, *arguments):
+    """A process that pushes or loads."""
     environment = {
         **os.environ,
         "HF_ENDPOINT": endpoint,
@@ -28,8 +29,13 @@ def run(endpoint, home, *arguments):
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, str(ROOT / "tests" / "pushing.py"), *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def run(endpoint, home, *arguments):
+    with started(endpoint, home, *arguments) as process:
+        _, said = process.communicate(timeout=240)
+    assert process.returncode == 0, said[-3000:]
 
 
 @pytest.mark.slow
@@ -48,6 +54,22 @@ def test_a_pushed_student_loads_again(tmp_path):
     data = ModelCard(card).data
     assert data.license == "apache-2.0" and data.datasets == ["nyu-mll/glue"] and data.model_name == "student"
     assert {result.metric_type for result in data.eval_results} >= {"accuracy", "agreement", "accuracy_retention"}
+
+
+@pytest.mark.slow
+def test_a_push_that_is_killed_leaves_nothing_and_is_made_again(tmp_path, monkeypatch):
+    """In the middle of its upload. A push is one commit, so the Hub has all of it or nothing."""
+    running = []
+    with hub() as (endpoint, files, _):
+        with monkeypatch.context() as patch:
+            patch.setattr(Repository, "do_PUT", lambda *_: running[0].kill())
+            running.append(started(endpoint, tmp_path / "one", "push", tmp_path))
+            running[0].communicate(timeout=240)
+        assert running[0].returncode == -9
+        assert files == {}
+        run(endpoint, tmp_path / "one", "push", tmp_path)
+        run(endpoint, tmp_path / "two", "load", tmp_path / "loaded.pt")
+    torch.testing.assert_close(torch.load(tmp_path / "loaded.pt"), torch.load(tmp_path / "pushed.pt"))
 
 
 def test_the_card_in_the_output_folder(tmp_path):

@@ -120,3 +120,43 @@ def test_frozen() -> None:
 def test_the_base_is_abstract() -> None:
     with pytest.raises(TypeError, match="abstract"):
         Schedule()
+
+
+@settings(deadline=None)
+@given(value=finite, ends=st.tuples(st.floats(0, 1), st.floats(0, 1)), progress=st.floats(-1, 2))
+def test_during_by_its_definition(value: float, ends: tuple[float, float], progress: float) -> None:
+    start, end = sorted(ends)
+    if start == end:
+        with pytest.raises(ConfigurationError):
+            During(value, start, end)
+        return
+    schedule, progress_in_training = During(value, start, end), min(max(progress, 0.0), 1.0)
+    is_on = start <= progress_in_training < end or progress_in_training == end == 1
+    assert schedule(progress) == (value if is_on else 0.0)
+    assert schedule.minimum <= schedule(progress) <= schedule.maximum
+
+
+@settings(deadline=None)
+@given(value=finite, cuts=st.lists(st.floats(0, 1), max_size=4), progress=st.floats(0, 1))
+def test_parts_of_training_follow_each_other_without_a_gap(value: float, cuts: list[float], progress: float) -> None:
+    bounds = sorted({0.0, *cuts, 1.0})
+    assert [During(value, *part)(progress) for part in pairwise(bounds)].count(value) == (
+        1 if value else len(bounds) - 1
+    )
+
+
+@settings(deadline=None)
+@given(start=st.floats(-1e6, 1e6), end=st.floats(-1e6, 1e6), progress=st.floats(0, 1))
+def test_a_schedule_and_its_reverse_meet(start: float, end: float, progress: float) -> None:
+    for kind in KINDS:
+        assert kind(start, end)(progress) == pytest.approx(kind(end, start)(1 - progress), abs=1e-9 * 1e6, rel=1e-9)
+
+
+@given(st.integers() | st.floats() | st.text() | st.booleans() | st.none() | st.binary() | st.lists(st.floats()))
+def test_anything_is_a_schedule_or_an_error_of_ours(value: object) -> None:
+    try:
+        found = as_schedule(value)
+    except ConfigurationError:
+        assert not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= 1.8e308
+    else:
+        assert found(0.5) == float(value)

@@ -36,3 +36,21 @@ def test_parsed_from_a_command_line_and_back(tmp_path):
     (args,) = HfArgumentParser(DistillationTrainingArguments).parse_args_into_dataclasses(line.split())
     assert (args.temperature, args.alpha, args.report_agreement, args.learning_rate) == (3.0, 0.25, True, 1e-3)
     assert args.to_dict()["temperature"] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", "2"),
+        ("temperature", None),
+        ("temperature", True),
+        ("temperature", 10**400),
+        ("alpha", "0.5"),
+        ("alpha", [0.5]),
+        ("preflight", "false"),
+        ("report_agreement", 1),
+    ],
+)
+def test_refuses_values_of_another_kind(name, value):
+    with pytest.raises(ConfigurationError, match=f"{name} must .* got "):
+        DistillationTrainingArguments(output_dir="unused", use_cpu=True, **{name: value})

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -27,6 +28,7 @@ TEACHER = "teacher"
 
 MAX_MANIFEST_BYTES = 2**26
 _BLOCK_BYTES = 2**22
+_LARGEST_FLOAT16 = 65504
 
 _FILE = re.compile(rf"(shard-\d{{5,9}}\.arrow|{re.escape(INDEX)}|{TEACHER}/[A-Za-z0-9_][\w.-]*)\Z", re.ASCII)
 """What files may be called. No such name leads out of the folder."""
@@ -128,7 +130,8 @@ class Manifest:
 
     def to_json(self) -> str:
         """What is written."""
-        return json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}, indent=2) + "\n"
+        known = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}
+        return json.dumps({**known, "checksum": manifest_checksum(known)}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":
@@ -147,6 +150,11 @@ class Manifest:
                 f"the manifest of a cache is of the format {kind[0]!r}, version {kind[1]!r}, and this hf_distill "
                 f"{version('hf_distill')} reads {FORMAT!r}, version {FORMAT_VERSION}. {_REMEDY}"
             )
+        if (then := known.pop("checksum", None)) != (now := manifest_checksum(known)):
+            raise DamagedCacheError(
+                f"the manifest of a cache has the checksum {now}, and {then!r} was written: it was changed, or "
+                f"damaged on the way. {_REMEDY}"
+            )
         fields = {name: value for name, value in known.items() if name not in ("format", "format_version")}
         faults = [name for name, is_right in _CHECKS.items() if name not in fields or not is_right(fields[name])]
         faults += sorted(fields.keys() - _CHECKS.keys())
@@ -161,6 +169,12 @@ class Manifest:
         manifest.records.num_bytes(0)
         manifest.feature_records  # noqa: B018 - reading it checks it
         return manifest
+
+
+def manifest_checksum(known: Mapping[str, Any]) -> str:
+    """SHA-256 of all entries but the checksum itself. Like those of the files, it tells of accidents alone."""
+    entries = {name: value for name, value in known.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
 def check_file(folder: Path, name: str, expected: CachedFile, whole: bool) -> Path:
@@ -239,12 +253,13 @@ def _are_files(value: Any) -> bool:
 
 
 def _are_answers(value: Any) -> bool:
-    if not _is_table(value):
+    if not _is_table(value) or not isinstance(value.get("shape", []), list):
         return False
-    numbers = [value[name] for name in ("k", "num_classes", "num_tails") if name in value] + list(
-        value.get("shape", [])
-    )
-    return all(_is_count(number) and number < 2**31 for number in numbers) and isinstance(value.get("dtype"), str)
+    numbers = [value[name] for name in ("k", "num_classes", "num_tails") if name in value] + value.get("shape", [])
+    fill = value.get("fill", 0.0)
+    is_small = type(fill) in (int, float) and (abs(fill) <= _LARGEST_FLOAT16 or math.isinf(fill))
+    are_counts = all(_is_count(number) and number < 2**31 for number in numbers)
+    return are_counts and is_small and isinstance(value.get("dtype"), str)
 
 
 _CHECKS: Mapping[str, Callable[[Any], bool]] = {

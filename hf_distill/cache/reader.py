@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hf_distill.cache.manifest import INDEX, MANIFEST, MAX_MANIFEST_BYTES, Manifest, check_file
-from hf_distill.cache.shards import Row, Shard
+from hf_distill.cache.shards import UNREADABLE, Row, Shard
 from hf_distill.cache.writer import INDEX_SCHEMA, partial_path
 from hf_distill.errors import CacheMismatchError, DamagedCacheError
 
@@ -133,5 +133,7 @@ class CacheReader:
             table.validate(full=True)
             high, low, rows = (table.column(name).combine_chunks() for name in INDEX_SCHEMA.names)
             return high.to_numpy(), low.to_numpy(), rows.to_numpy()
-        except (pa.ArrowException, ValueError) as error:
+        except UNREADABLE as error:
+            if isinstance(error, DamagedCacheError):
+                raise
             raise DamagedCacheError(f"the index of the cache {str(self.path)!r} cannot be read: {error}.") from error

@@ -49,7 +49,11 @@ class Records(ABC):
 
     @abstractmethod
     def from_bytes(self, record: bytes, num_positions: int) -> dict[str, Tensor]:
-        """What `to_bytes` was given, in the precision that is kept."""
+        """What `to_bytes` was given, in the precision that is kept.
+
+        Raises:
+            DamagedCacheError: if it names a class that there is not.
+        """
 
     @abstractmethod
     def description(self) -> dict[str, Any]:
@@ -169,6 +173,8 @@ class TopKRecords(Records):
         if self._num_high_bits:
             bits = cursor.bits(num_positions * self.k * self._num_high_bits).reshape(*shape, self._num_high_bits)
             indices |= (bits.astype(np.int64) << np.arange(16, 16 + self._num_high_bits)).sum(-1)
+        if indices.size and (largest := int(indices.max())) >= self.num_classes:
+            raise DamagedCacheError(f"a record of a cache names class {largest}, and there are {self.num_classes}.")
         tails = cursor.planes((num_positions, self.num_tails), _UNSIGNED[self._tail_dtype])
         return {
             "tail": from_codes(tails, cursor, self._tail_dtype),

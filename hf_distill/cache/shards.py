@@ -25,6 +25,9 @@ SCHEMA = pa.schema(
 MAX_BATCH_BYTES = 2**24
 MAX_BATCH_ROWS = 2**16
 
+UNREADABLE = (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError)
+"""What Arrow raises for bytes that it has not written."""
+
 
 class Row(NamedTuple):
     """What is kept of one row."""
@@ -91,7 +94,7 @@ class Shard:
                 batch.validate(full=True)
                 if any(column.null_count for column in batch.columns):
                     raise DamagedCacheError(f"the shard {str(path)!r} has rows without an answer.")
-        except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
+        except UNREADABLE as error:
             if isinstance(error, DamagedCacheError):
                 raise
             raise DamagedCacheError(f"the shard {str(path)!r} cannot be read as it was written: {error}.") from error

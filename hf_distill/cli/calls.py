@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-import yaml
-
 from hf_distill import recipes
 from hf_distill.cli.arguments import DataOptions, ObjectiveOptions, StudentOptions
+from hf_distill.cli.option_files import plain_values
 from hf_distill.data_sources import first_rows, load_splits, train_and_evaluation
 from hf_distill.errors import ConfigurationError
 from hf_distill.jobs.data import Data, job_data
@@ -59,8 +58,11 @@ def data_of(options: DataOptions, task: str, seed: int, trains: bool = True) -> 
 def source_of(options: StudentOptions) -> StudentSource:
     """Where the student comes from."""
     layers: Any = options.layers
-    if layers[:1].isdigit():
-        layers = [int(number) for number in layers.split(",")]
+    if layers[:1].isdecimal():
+        try:
+            layers = [int(number) for number in layers.split(",")]
+        except ValueError as error:
+            raise ConfigurationError(f"layers={layers!r} is neither a rule nor numbers, as 0,3,11.") from error
     names = ("num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads")
     sizes = {name: getattr(options, name) for name in (*names, "intermediate_size", "embedding_size")}
     return StudentSource(
@@ -71,7 +73,7 @@ def source_of(options: StudentOptions) -> StudentSource:
 def objective_of(options: ObjectiveOptions, args: Any) -> Objective | None:
     """The recipe; None for the default one, which the Trainer makes of its arguments."""
     given = options.recipe_args or ""
-    values = yaml.safe_load(given if given.lstrip().startswith("{") else f"{{{given}}}")
+    values = plain_values(given if given.lstrip().startswith("{") else f"{{{given}}}", f"recipe_args={given!r}")
     if options.recipe == "hinton":
         if values:
             raise ConfigurationError(

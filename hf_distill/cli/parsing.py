@@ -1,18 +1,17 @@
 """Options from the command line and from a file, by Transformers' own parser."""
 
-import json
 from argparse import Action, ArgumentDefaultsHelpFormatter
-from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import yaml
 from transformers import HfArgumentParser
 
 from hf_distill.cli.commands import Command
+from hf_distill.cli.option_files import option_words
+from hf_distill.errors import ConfigurationError
 
 
 TRAINING_NOTE = """options of training: every field of `DistillationTrainingArguments` and of Transformers'
@@ -90,29 +89,10 @@ def with_file(parser: HfArgumentParser, words: Sequence[str]) -> list[str]:
     if path.suffix not in FILE_SUFFIXES:
         first = next(action for action in parser._actions if action.required)
         return [first.option_strings[0], *words]
+    actions = {action.dest: action for action in reversed(parser._actions)}  # of `--x` and `--no_x` the first
     try:
-        options = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        parser.error(f"{words[0]} is no file of options: {' '.join(str(error).split())}")
-    if not isinstance(options, Mapping):
-        parser.error(f"{words[0]} holds no `name: value`")
-    actions = {action.dest: action for action in parser._actions}
-    for name in options:
-        if name not in actions:
-            near = get_close_matches(str(name), actions, 1)
-            parser.error(f"{words[0]}: {name} is no option" + (f"; is it {near[0]}?" if near else ""))
-    return [word for name, value in options.items() for word in _words(actions[name], value)] + list(words[1:])
-
-
-def _words(action: Action, value: Any) -> list[str]:
-    """An option of a file as it would stand on the command line, so that both are read alike."""
-    name = f"--{action.dest}"
-    if value is None:
-        return []
-    if isinstance(value, bool):
-        return [f"{name}={str(value).lower()}"]
-    if isinstance(value, Mapping):
-        return [f"{name}={json.dumps(value)}"]
-    if isinstance(value, list):
-        return [name, *map(str, value)] if action.nargs == "+" else [f"{name}={','.join(map(str, value))}"]
-    return [f"{name}={value}"]
+        given = option_words(path.read_text(encoding="utf-8"), actions, words[0])
+    except (OSError, UnicodeDecodeError, ConfigurationError) as error:
+        is_ours = isinstance(error, ConfigurationError)
+        parser.error(str(error) if is_ours else f"{words[0]} cannot be read: {error}")
+    return [*given, *words[1:]]

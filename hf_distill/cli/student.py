@@ -1,10 +1,12 @@
 """`hf-distill student`: a student is made and written, untrained."""
 
+from pathlib import Path
 from typing import Any
 
 from hf_distill.cli.arguments import OutputOptions, StudentOptions, TeacherOptions
 from hf_distill.cli.calls import source_of, task_of
 from hf_distill.jobs.models import load_model, load_processor, make_student
+from hf_distill.whole_files import write_whole_model
 
 
 def run(teacher: TeacherOptions, student: StudentOptions, output: OutputOptions, said: dict[str, Any]) -> None:
@@ -12,8 +14,10 @@ def run(teacher: TeacherOptions, student: StudentOptions, output: OutputOptions,
     task = task_of(teacher.task, teacher.teacher)
     model = load_model(teacher.teacher, task)
     made = make_student(source_of(student), model, task, output.seed)
-    made.save_pretrained(output.output_dir)
-    load_processor(student.student or teacher.teacher, task).save_pretrained(output.output_dir)
+    processor = load_processor(student.student or teacher.teacher, task)
+    write_whole_model(
+        Path(output.output_dir), lambda folder: [each.save_pretrained(folder) for each in (made, processor)]
+    )
     print(
         f"The student has {made.num_parameters():,} parameters, the teacher {model.num_parameters():,}. It is in "
         f"{output.output_dir}, untrained."

@@ -222,8 +222,8 @@ def _mean(values: Tensor, counted: Tensor, dim: int | tuple[int, ...]) -> Tensor
 
 
 def _relative_distances(features: Tensor, pairs: Tensor) -> Tensor:
-    """`(N, N)`: Euclidean distances, divided by their mean."""
-    distances = torch.linalg.vector_norm(features[:, None] - features, dim=-1)
+    """`(N, N)`: Euclidean distances of pairs, divided by their mean; 0 elsewhere, which no mean makes infinite."""
+    distances = keep_counted(torch.linalg.vector_norm(features[:, None] - features, dim=-1), pairs)
     mean = _mean(distances, pairs, dim=(0, 1)).clamp(min=torch.finfo(distances.dtype).tiny)
     return torch.div(distances, mean)
 

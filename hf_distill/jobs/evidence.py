@@ -30,7 +30,7 @@ class Evidence:
 
     def __init__(self, folder: str | Path, writes: bool = True) -> None:
         self.path, self.writes = Path(folder) / EVIDENCE, writes
-        self.found: dict[str, Any] = json.loads(self.path.read_text()) if self.path.is_file() else {}
+        self.found: dict[str, Any] = _kept(self.path, json.loads) if self.path.is_file() else {}
 
     def measured(self, name: str, measure: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         """What `measure` gives, or what an earlier run of the job has kept of it.
@@ -53,11 +53,12 @@ def open_job(folder: str | Path, arguments: Mapping[str, Any], resume: bool, wri
     """The evidence of a job that starts or goes on, its arguments kept beside it in `arguments.yaml`.
 
     Raises:
-        ConfigurationError: if the folder holds another job, and it is not said that this one goes on.
+        ConfigurationError: if the folder holds another job, and it is not said that this one goes on, or a file of
+            the job is damaged.
     """
     path = Path(folder) / ARGUMENTS
     if path.is_file():
-        before = yaml.safe_load(path.read_text(encoding="utf-8"))
+        before = _kept(path, yaml.safe_load)
         if not resume:
             raise ConfigurationError(
                 f"output_dir={str(folder)!r} holds a job that was started before. Go on with it by `resume`, or take "
@@ -72,6 +73,24 @@ def open_job(folder: str | Path, arguments: Mapping[str, Any], resume: bool, wri
     if writes:
         write_whole(path, yaml.safe_dump(dict(arguments), sort_keys=False, allow_unicode=True))
     return Evidence(folder, writes)
+
+
+def _kept(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """What an earlier run has written.
+
+    Raises:
+        ConfigurationError: if the file was changed or damaged since.
+    """
+    try:
+        found = parse(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        found = " ".join(str(error).split())
+    if not isinstance(found, dict):
+        raise ConfigurationError(
+            f"{path} is not as this job has written it ({found!r}), so the job cannot go on. Restore the file, or "
+            "take another output_dir."
+        )
+    return found
 
 
 def table(found: Mapping[str, Any]) -> str:

@@ -215,8 +215,8 @@ def _number(digits: str, text: str) -> float:
         number = float(digits)
     except ValueError:
         number = 0.0
-    if number <= 0:
-        raise ConfigurationError(f"budget={text!r} has no number above 0. Write it as {FORMS}.")
+    if not 0 < number < math.inf:
+        raise ConfigurationError(f"budget={text!r} has no finite number above 0. Write it as {FORMS}.")
     return number
 
 

@@ -354,8 +354,12 @@ def _placed(values: Tensor, places: Tensor, shape: torch.Size, fill: float) -> T
 def _config(folder: Path) -> Any:
     """The teacher's configuration, without any code of its own."""
     try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except ValueError:  # of a model that has
-        return PreTrainedConfig.from_pretrained(folder)
-    except OSError as error:
-        raise DamagedCacheError(f"the cache {str(folder.parent)!r} lacks its teacher's configuration.") from error
+        try:
+            return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        except ValueError:  # of a model that has
+            return PreTrainedConfig.from_pretrained(folder)
+    except Exception as error:  # whatever Transformers raises for what is no configuration
+        raise DamagedCacheError(
+            f"the cache {str(folder.parent)!r} lacks its teacher's configuration, or has one that cannot be read: "
+            f"{error}. Download or build the cache again."
+        ) from error

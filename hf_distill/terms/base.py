@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import nn
 from typing_extensions import Self
 
+from hf_distill.errors import ConfigurationError
 from hf_distill.types import Anatomy, Positions, Requirements, Signals, TermLoss, Unit
 
 
@@ -61,3 +62,13 @@ class Term(ABC):
     def log_values(self, progress: float) -> dict[str, float]:
         """Scheduled values to log under `<key>/<term name>`, such as a temperature that moves."""
         return {}
+
+
+def check_function(name: str, function: object) -> None:
+    """Refuses what cannot be called.
+
+    Raises:
+        ConfigurationError: naming the argument.
+    """
+    if not callable(function):
+        raise ConfigurationError(f"{name} must be a function, as those of `hf_distill.functional`, got {function!r}.")

@@ -7,6 +7,7 @@ from torch import Tensor
 from hf_distill.errors import ConfigurationError, MissingTeacherError, UnsupportedModelError
 from hf_distill.functional.boxes import generalized_iou
 from hf_distill.functional.masking import keep_counted
+from hf_distill.schedules import is_finite_number
 from hf_distill.terms.base import Term
 from hf_distill.types import Positions, Requirements, Signals, TermLoss, Unit
 
@@ -52,9 +53,10 @@ class BoxTerm(Term):
     requires = Requirements(teacher=True)
 
     def __post_init__(self) -> None:
-        if not min(self.l1_weight, self.giou_weight) >= 0 or not self.l1_weight + self.giou_weight > 0:
+        weights = (self.l1_weight, self.giou_weight)
+        if not all(is_finite_number(weight) and weight >= 0 for weight in weights) or not sum(weights) > 0:
             raise ConfigurationError(
-                "l1_weight and giou_weight must not be below 0, nor both 0, got "
+                "l1_weight and giou_weight must be numbers that are not below 0, nor both 0, got "
                 f"{self.l1_weight!r} and {self.giou_weight!r}. DETR takes 5 and 2."
             )
 

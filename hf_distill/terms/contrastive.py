@@ -1,6 +1,5 @@
 """Feature knowledge by contrast: which of the teacher's rows is this one of the student?"""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from hf_distill.functional.masking import keep_counted
 from hf_distill.functional.pooling import Pooling, pooled_states, rows_with_tokens
 from hf_distill.functional.precision import computation_dtype, without_autocast
 from hf_distill.layer_maps import LayerMap, LayerPair
+from hf_distill.schedules import is_finite_number
 from hf_distill.terms.feature_terms import Comparison
 from hf_distill.terms.projected_states import ProjectedStateTerm
 from hf_distill.terms.projection import LearnedValues, Projection
@@ -69,10 +69,10 @@ class ContrastiveTerm(ProjectedStateTerm):
     def __post_init__(self) -> None:
         super().__post_init__()
         faults = []
-        if not 0 < self.temperature < math.inf:
+        if not is_finite_number(self.temperature) or not self.temperature > 0:
             faults.append(f"temperature must be above 0, got {self.temperature!r}.")
-        if self.projection_size < 1:
-            faults.append(f"projection_size must be at least 1, got {self.projection_size!r}.")
+        if type(self.projection_size) is not int or self.projection_size < 1:
+            faults.append(f"projection_size must be a whole number of at least 1, got {self.projection_size!r}.")
         if self.pooled not in ("first", "last", "mean"):
             faults.append(f"pooled must be 'first', 'last' or 'mean', got {self.pooled!r}.")
         if faults:

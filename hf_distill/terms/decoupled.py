@@ -26,7 +26,7 @@ class DecoupledTerm(SoftTargetTerm):
         divergence: `target_class_kl` or `non_target_class_kl` of `hf_distill.functional`.
 
     Raises:
-        ConfigurationError: if the temperature is, or ever becomes, 0 or less.
+        ConfigurationError: if the temperature is, or ever becomes, 0 or less, or `divergence` is no function.
 
     References:
         Zhao, Cui, Song, Qiu, Liang: Decoupled Knowledge Distillation, 2022, https://arxiv.org/abs/2203.08679,

@@ -50,6 +50,8 @@ class FeatureTerm(Term):
 
     def __post_init__(self) -> None:
         check_layer_map(self.layer_map)
+        if self.side not in (None, "encoder", "decoder"):
+            raise ConfigurationError(f"side must be 'encoder', 'decoder' or None, got {self.side!r}.")
         if self.layer_map == "learned" and not self.blends_layers:
             raise ConfigurationError(
                 "layer_map='learned' blends the hidden states of all layers of the teacher, which "

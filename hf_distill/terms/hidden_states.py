@@ -11,6 +11,7 @@ from hf_distill.functional import hidden_mse
 from hf_distill.functional.masking import keep_counted
 from hf_distill.functional.pooling import Pooling, pooled_states, rows_with_tokens
 from hf_distill.functional.precision import computation_dtype
+from hf_distill.terms.base import check_function
 from hf_distill.terms.feature_terms import Comparison
 from hf_distill.terms.projected_states import ProjectedStateTerm
 from hf_distill.terms.projection import LearnedValues, Projection
@@ -48,7 +49,7 @@ class HiddenStateTerm(ProjectedStateTerm):
         side: as in [`FeatureTerm`].
 
     Raises:
-        ConfigurationError: if `layer_map` or `pooled` is none of these.
+        ConfigurationError: if an argument is none of these.
 
     References:
         Romero et al.: FitNets: Hints for Thin Deep Nets, 2015, https://arxiv.org/abs/1412.6550.
@@ -77,6 +78,7 @@ class HiddenStateTerm(ProjectedStateTerm):
         super().__post_init__()
         if self.pooled not in POOLINGS:
             raise ConfigurationError(f"pooled must be one of {POOLINGS}, got {self.pooled!r}.")
+        check_function("distance", self.distance)
 
     @property
     def unit(self) -> Unit:

@@ -1,5 +1,6 @@
 """Relation knowledge: how the tokens of a row relate to each other inside a layer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import gcd
 from typing import Literal
@@ -47,8 +48,8 @@ class RelationTerm(FeatureTerm):
         side: as in [`FeatureTerm`].
 
     Raises:
-        ConfigurationError: for another relation or no relation; when it is bound, if the relation heads do not divide
-            both widths.
+        ConfigurationError: for another relation or no relation, or no whole number of heads; when it is bound, if the
+            relation heads do not divide both widths.
 
     References:
         Wang et al.: MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained
@@ -66,8 +67,12 @@ class RelationTerm(FeatureTerm):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.relations or not RELATIONS.keys() >= set(self.relations):
+        are_known = isinstance(self.relations, Sequence) and all(each in list(RELATIONS) for each in self.relations)
+        if not are_known or not self.relations or isinstance(self.relations, str):
             raise ConfigurationError(f"relations must be some of {', '.join(RELATIONS)}, got {self.relations!r}.")
+        number = self.num_relation_heads
+        if number is not None and (type(number) is not int or number < 1):
+            raise ConfigurationError(f"num_relation_heads must be a whole number from 1 on, or None, got {number!r}.")
 
     @property
     def kinds(self) -> tuple[FeatureKind, ...]:

@@ -10,6 +10,7 @@ from hf_distill.errors import ConfigurationError
 from hf_distill.functional import rkd_distance
 from hf_distill.functional.pooling import Pooling, pooled_states, rows_with_tokens
 from hf_distill.layer_maps import LayerMap
+from hf_distill.terms.base import check_function
 from hf_distill.terms.feature_terms import FeatureTerm
 from hf_distill.types import FeatureKind, Unit
 
@@ -35,7 +36,7 @@ class RowRelationTerm(FeatureTerm):
         side: as in [`FeatureTerm`].
 
     Raises:
-        ConfigurationError: if `layer_map` or `pooled` is none of these.
+        ConfigurationError: if an argument is none of these.
 
     References:
         Park, Kim, Lu, Cho: Relational Knowledge Distillation, 2019, https://arxiv.org/abs/1904.05068.
@@ -64,6 +65,7 @@ class RowRelationTerm(FeatureTerm):
             raise ConfigurationError(
                 f"pooled must be 'first', 'last' or 'mean', got {self.pooled!r}: rows are related as one vector each."
             )
+        check_function("distance", self.distance)
 
     @property
     def kinds(self) -> tuple[FeatureKind, ...]:

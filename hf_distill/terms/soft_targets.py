@@ -9,7 +9,7 @@ from hf_distill.errors import ConfigurationError, MissingTeacherError
 from hf_distill.functional.divergences import forward_kl, logit_mse
 from hf_distill.functional.top_k import on_top_k
 from hf_distill.schedules import Constant, Schedule, as_schedule
-from hf_distill.terms.base import Term
+from hf_distill.terms.base import Term, check_function
 from hf_distill.types import Positions, Requirements, Signals, TermLoss, Unit
 
 
@@ -32,7 +32,7 @@ class SoftTargetTerm(Term):
             logits (regression) is compared by squared error, whatever is given here.
 
     Raises:
-        ConfigurationError: if the temperature is, or ever becomes, 0 or less.
+        ConfigurationError: if the temperature is, or ever becomes, 0 or less, or `divergence` is no function.
 
     References:
         Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, https://arxiv.org/abs/1503.02531,
@@ -63,6 +63,7 @@ class SoftTargetTerm(Term):
                 f"temperature must be above 0 throughout training, got {self.temperature!r}. 1 compares the plain "
                 "probabilities, 2 to 4 are usual."
             )
+        check_function("divergence", self.divergence)
 
     def __call__(self, student: Signals, teacher: Signals | None, where: Positions, progress: float) -> TermLoss:
         if teacher is None:

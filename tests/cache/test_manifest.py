@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hf_distill.cache import Manifest
-from hf_distill.cache.manifest import CachedFile, check_file, tokenizer_hash, weight_hash
+from hf_distill.cache.manifest import CachedFile, check_file, manifest_checksum, tokenizer_hash, weight_hash
 from hf_distill.errors import DamagedCacheError
 from tests.cache.small_caches import manifest
 from tests.tiny_models import word_tokenizer
@@ -22,7 +22,9 @@ TEXT = manifest(
 
 
 def changed(**changes):
-    return json.dumps({**json.loads(TEXT), **changes})
+    """With a checksum that fits, as somebody writes who means it."""
+    known = {**json.loads(TEXT), **changes}
+    return json.dumps({**known, "checksum": manifest_checksum(known)})
 
 
 def test_it_comes_back():
@@ -62,6 +64,9 @@ def test_no_name_leads_out_of_the_folder(name):
         ({"inputs": "input_ids"}, r"\['inputs'\]"),
         ({"rows_per_shard": -1}, r"\['rows_per_shard'\]"),
         ({"answers": {"kind": "dense", "shape": [2**40], "dtype": "float16"}}, r"\['answers'\]"),
+        ({"answers": {"kind": "dense", "shape": 3, "dtype": "float16"}}, r"\['answers'\]"),
+        ({"answers": {"kind": "dense", "shape": [3], "dtype": "float16", "fill": 1e9}}, r"\['answers'\]"),
+        ({"answers": {"kind": "dense", "shape": [3], "dtype": "float16", "fill": "0"}}, r"\['answers'\]"),
         ({"answers": {"kind": "sparse", "dtype": "float16"}}, "answers of the kind 'sparse'"),
         ({"answers": {"kind": "dense", "shape": [2], "dtype": "float1"}}, "describes answers as"),
         ({"answers": {"kind": "top_k", "k": 9, "num_classes": 2, "num_tails": 3, "dtype": "float16"}}, "`top_k` must"),
@@ -70,6 +75,13 @@ def test_no_name_leads_out_of_the_folder(name):
 def test_what_is_none_of_ours_is_refused(changes, message):
     with pytest.raises(DamagedCacheError, match=message):
         Manifest.from_json(changed(**changes))
+
+
+def test_no_entry_is_changed_unnoticed():
+    for one, other in (('"rows_per_shard": 4', '"rows_per_shard": 5'), ('"fill": 0.0', '"fill": 1.0')):
+        assert one in TEXT
+        with pytest.raises(DamagedCacheError, match=r"has the checksum [0-9a-f]{64}, and '[0-9a-f]{64}' was written"):
+            Manifest.from_json(TEXT.replace(one, other))
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))

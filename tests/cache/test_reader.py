@@ -11,7 +11,7 @@ from hf_distill.cache import CacheReader, is_cache
 from hf_distill.cache.manifest import INDEX, MANIFEST
 from hf_distill.cache.writer import _write_index
 from hf_distill.errors import CacheMismatchError, DamagedCacheError
-from tests.cache.small_caches import key, row, written
+from tests.cache.small_caches import key, row, sign, written
 
 
 @pytest.fixture
@@ -56,6 +56,14 @@ def test_the_index_is_compared_when_it_is_opened_and_a_shard_when_it_is_read(pat
     index.write_bytes(index.read_bytes()[:-3] + b"abc")
     with pytest.raises(DamagedCacheError, match=r"index\.arrow .* has the SHA-256"):
         CacheReader(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", bytes(64), b"\xff" * 64])
+def test_an_index_that_is_none(path, content):
+    (path / INDEX).write_bytes(content)
+    sign(path)
+    with pytest.raises(DamagedCacheError, match=r"the index of the cache .* cannot be read"):
+        CacheReader(path).find([key(0)])
 
 
 def test_a_shard_that_was_cut_is_refused_when_it_is_opened(path):

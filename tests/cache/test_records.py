@@ -82,6 +82,14 @@ def test_unknown_precisions_and_numbers_of_classes_are_refused():
         TopKRecords(6, 5, 3)
 
 
+@pytest.mark.parametrize("num_classes", [40, 70_000])
+def test_a_class_that_there_is_not(num_classes):
+    answers = top_k(num_classes, 4)
+    record = TopKRecords(4, num_classes, 3).encode({**answers, "indices": answers["indices"] * 0 + num_classes})
+    with pytest.raises(DamagedCacheError, match=f"names class {num_classes}, and there are {num_classes}"):
+        TopKRecords(4, num_classes, 3).decode(record, 7)
+
+
 def test_long_records_are_compressed():
     values = torch.zeros(500, 3)
     assert len(DenseRecords((3,)).encode({"values": values})) < 100

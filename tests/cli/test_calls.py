@@ -37,6 +37,18 @@ def test_the_student():
     assert source_of(StudentOptions(layers="last")).sizes["layers"] == "last"
 
 
+@pytest.mark.parametrize("layers", ["0,x", "3,", "1;2", "1.5"])
+def test_layers_that_are_no_numbers(layers):
+    with pytest.raises(ConfigurationError, match=f"layers='{layers}' is neither a rule nor numbers, as 0,3,11"):
+        source_of(StudentOptions(layers=layers))
+
+
+@pytest.mark.parametrize("given", ["{", "}", "a: *b", "a: 2024-99-99", "a: !!python/name:os.system"])
+def test_arguments_of_a_recipe_that_cannot_be_read(given):
+    with pytest.raises(ConfigurationError, match=r"recipe_args=.* cannot be read"):
+        objective_of(ObjectiveOptions("dkd", given), ARGS)
+
+
 def test_recipes():
     assert objective_of(ObjectiveOptions(), ARGS) is None
     objective = objective_of(ObjectiveOptions("dkd", "temperature: 3, beta: 2"), ARGS)

@@ -75,7 +75,7 @@ def test_what_was_said_says_the_same_again_as_a_file(tmp_path):
         ("learnin_rate: 1", "options.yaml: learnin_rate is no option; is it learning_rate?"),
         ("zzzzzzzz: 1", "options.yaml: zzzzzzzz is no option"),
         ("- a", "holds no `name: value`"),
-        ("a: [", "options.yaml is no file of options"),
+        ("a: [", "options.yaml cannot be read"),
         ("max_steps: few", "invalid int value: 'few'"),
     ],
 )
@@ -88,7 +88,7 @@ def test_a_wrong_file_is_a_wrong_option(text, message, tmp_path, capsys):
 def test_a_file_that_is_not_there(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         parsed(str(tmp_path / "gone.yaml"))
-    assert "gone.yaml is no file of options" in capsys.readouterr().err
+    assert "gone.yaml cannot be read" in capsys.readouterr().err
 
 
 def test_the_model_may_stand_first():

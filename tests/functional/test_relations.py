@@ -137,3 +137,12 @@ def test_opposite_rows_have_a_finite_divergence():
     values = pkt(rows, torch.ones(3, 1))
     values.sum().backward()
     assert values.isfinite().all() and values[0] > 1 and rows.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("size", [1.0, 1e4, 1e15])
+def test_a_single_row_that_counts_has_no_gradient(size):
+    student, teacher = size * torch.tensor([[[3.0, 4.0], [0.0, 1.0]], [[5.0, 12.0], [1.0, 0.0]]])
+    student.requires_grad_()
+    values = rkd_distance(student, teacher, mask=torch.tensor([True, False]))
+    (gradient,) = torch.autograd.grad(values.sum(), student)
+    assert torch.equal(values, torch.zeros(2)) and torch.equal(gradient, torch.zeros(2, 2))

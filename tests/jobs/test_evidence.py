@@ -33,6 +33,15 @@ def test_a_job_that_is_there_is_gone_on_with_or_refused(tmp_path, caplog):
     assert yaml.safe_load((tmp_path / "arguments.yaml").read_text()) == {"seed": 2}
 
 
+@pytest.mark.parametrize("name", ["arguments.yaml", "evidence.json"])
+@pytest.mark.parametrize("content", ["", "3", "- a", "{", "a: [", "\x00"])
+def test_a_damaged_file_of_the_job_is_named(tmp_path, name, content):
+    open_job(tmp_path, {"seed": 1}, resume=False).measured("a", lambda: {"x": 1})
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ConfigurationError, match=f"{name} is not as this job has written it"):
+        open_job(tmp_path, {"seed": 1}, resume=True)
+
+
 def test_the_table_leaves_out_losses_and_what_was_not_measured():
     measured = {
         "teacher": {"parameters": 1000, "scores": {"loss": 1.0, "loss/labels": 1.0, "accuracy": 0.5}},

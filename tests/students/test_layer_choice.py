@@ -4,6 +4,8 @@ from fractions import Fraction
 from math import floor
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hf_distill.students.layer_choice import chosen_layers, layer_faults
 
@@ -61,3 +63,25 @@ def test_rules_by_their_definition(kept, layers):
 )
 def test_faults_name_both_values(layers, kept, expected):
     assert layer_faults("", layers, kept, 6) == expected
+
+
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_rules_of_any_numbers_of_layers(kept, layers):
+    kept, layers = sorted((kept, layers))
+    assert chosen_layers("first", kept, layers) == tuple(range(kept))
+    assert chosen_layers("last", kept, layers) == tuple(range(layers - kept, layers))
+    assert chosen_layers("alternate", kept, layers) == tuple(floor(Fraction(i * layers, kept)) for i in range(kept))
+    uniform = chosen_layers("uniform", kept, layers)
+    assert len(uniform) == len(set(uniform)) == kept and list(uniform) == sorted(uniform)
+    if kept > 1:
+        step = Fraction(layers - 1, kept - 1)
+        assert all(abs(layer - i * step) <= Fraction(1, 2) for i, layer in enumerate(uniform))
+    for rule in ("first", "last", "alternate", "uniform"):
+        assert layer_faults("", rule, kept, layers) == []
+        assert layer_faults("", chosen_layers(rule, kept, layers), kept, layers) == []
+
+
+@given(st.lists(st.integers(-3, 9), max_size=6), st.none() | st.integers(-1, 9))
+def test_layers_are_right_where_they_ascend_within_the_teacher(layers, kept):
+    are_right = bool(layers) and all(0 <= layer < 6 for layer in layers) and sorted(set(layers)) == layers
+    assert (layer_faults("", layers, kept, 6) == []) == (are_right and kept in (None, len(layers)))

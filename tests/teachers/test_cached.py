@@ -21,6 +21,7 @@ from hf_distill import (
 )
 from hf_distill.errors import (
     CacheMismatchError,
+    DamagedCacheError,
     MissingInputError,
     MissingTeacherError,
     UnsupportedModelError,
@@ -31,6 +32,7 @@ from hf_distill.processing import Reading
 from hf_distill.processing.blocks import labelled_blocks
 from hf_distill.teachers import OnlineTeacher
 from hf_distill.types import TopKLogits
+from tests.cache.small_caches import sign
 from tests.gradients import alpha_of
 from tests.text_tokenizers import byte_pair_tokenizer
 from tests.tiny_models import ALL_HEADS, PaddingCollator, bert, llama, model_for, rows_for, word_tokenizer
@@ -81,6 +83,15 @@ def test_cached_is_online(task, tmp_path):
     cached(tmp_path / "cache", task)
     online, offline = (trained(tmp_path, task, each) for each in (model_for(task, 2), tmp_path / "cache"))
     check_equal_training(online, offline, task)
+
+
+@pytest.mark.parametrize("content", ["", "3", "[]", '{"model_type": "bert", "num_labels": "a"}'])
+def test_a_configuration_that_is_none(content, tmp_path):
+    path = cached(tmp_path / "cache").cache.path
+    (path / "teacher" / "config.json").write_text(content)
+    sign(path)
+    with pytest.raises(DamagedCacheError, match="lacks its teacher's configuration, or has one that cannot be read"):
+        CachedTeacher(path)
 
 
 def test_all_tokens_of_top_k_are_the_dense_cache(tmp_path):

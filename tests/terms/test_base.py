@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from hf_distill.errors import ConfigurationError
 from hf_distill.functional import (
     forward_kl,
     inter_class_pearson_distance,
@@ -21,9 +22,13 @@ from hf_distill.functional import (
 )
 from hf_distill.terms import (
     BoxTerm,
+    ContrastiveTerm,
     DecoupledTerm,
     HardLabelTerm,
+    HiddenStateTerm,
     IntraClassTerm,
+    RelationTerm,
+    RowRelationTerm,
     SoftTargetTerm,
     Term,
     UniversalLogitTerm,
@@ -163,3 +168,28 @@ def test_a_term_logs_nothing_by_itself():
 def test_the_base_is_abstract():
     with pytest.raises(TypeError, match="abstract"):
         Term()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        (SoftTargetTerm, "divergence", "forward_kl"),
+        (HiddenStateTerm, "distance", None),
+        (HiddenStateTerm, "side", "left"),
+        (HiddenStateTerm, "layer_map", 3),
+        (HiddenStateTerm, "layer_map", [(1, True)]),
+        (HiddenStateTerm, "layer_map", [1, 2]),
+        (RowRelationTerm, "distance", "rkd"),
+        (RelationTerm, "relations", "queries"),
+        (RelationTerm, "relations", 3),
+        (RelationTerm, "relations", [["queries"]]),
+        (RelationTerm, "num_relation_heads", 0),
+        (RelationTerm, "num_relation_heads", 2.0),
+        (ContrastiveTerm, "temperature", "1"),
+        (ContrastiveTerm, "projection_size", 4.0),
+        (BoxTerm, "l1_weight", "5"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(kind, name, value):
+    with pytest.raises(ConfigurationError, match=f"{name}.* must .* got "):
+        kind(**{name: value})

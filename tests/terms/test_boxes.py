@@ -98,7 +98,9 @@ def test_half_precision_is_computed_in_float32():
 
 @pytest.mark.parametrize("weights", [(-1.0, 2.0), (0.0, 0.0), (5.0, math.nan)])
 def test_weights_that_are_none(weights):
-    with pytest.raises(ConfigurationError, match=r"must not be below 0, nor both 0, got .* DETR takes 5 and 2"):
+    with pytest.raises(
+        ConfigurationError, match=r"must be numbers that are not below 0, nor both 0, got .* DETR takes 5 and 2"
+    ):
         BoxTerm(*weights)
 
 
