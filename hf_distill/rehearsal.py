@@ -17,7 +17,7 @@ from hf_distill.position_tables import has_position_table, max_positions
 from hf_distill.teacher_scores import TeacherScore, teacher_score
 from hf_distill.teachers import online_teachers
 from hf_distill.terms import HardLabelTerm
-from hf_distill.trial_batches import collated, gradient, leaving_no_trace, norm, sampled_rows
+from hf_distill.trial_batches import collated, gradient, has_shards, leaving_no_trace, norm, sampled_rows
 from hf_distill.types import IGNORED_LABEL, TEACHER_PREFIX, Batch, Positions, Requirements, Signals, Unit
 
 
@@ -245,7 +245,7 @@ def _warnings_of_inputs(batch: Batch, models: Mapping[str, nn.Module], names: Se
 
 def obstacle(trainer: Any) -> str | None:
     """Why nothing can be measured on one process alone."""
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+    if has_shards(trainer):
         return "weights and gradients are sharded (FSDP or DeepSpeed)"
     if trainer.get_tp_size() * trainer.get_cp_size() * trainer.get_sp_size() > 1:
         return "the model or its sequences are split over processes"
