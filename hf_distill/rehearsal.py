@@ -1,7 +1,7 @@
 """One rehearsed step: how much each term pulls, whether the teacher knows anything, whether it all fits."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from hf_distill import preflight
 from hf_distill.errors import ConfigurationError
 from hf_distill.heads import ObjectDetectionHead
 from hf_distill.heads.base import at_least_float32, real_tokens
+from hf_distill.memory import Memory, memory_estimate
 from hf_distill.position_tables import has_position_table, max_positions
 from hf_distill.teacher_scores import TeacherScore, teacher_score
 from hf_distill.teachers import online_teachers
@@ -33,9 +34,6 @@ LARGEST_DEVIATION = 0.02
 INPUT_SIZES = ("image_size", "num_mel_bins")
 """What configurations call the size of an image and of a spectrogram."""
 
-OPTIMIZER_STATES = {"adafactor": 0.0, "sgd": 0.0, "lion": 1.0, "rmsprop": 1.0, "adagrad": 1.0}
-"""States per weight, by what the optimizer's name starts with; Adam's two where none fits."""
-
 
 @dataclass(frozen=True)
 class TermSize:
@@ -55,22 +53,6 @@ class TermSize:
     """`gradient` over that of the labels, or over the largest one where the objective has no labels."""
     cosine: float | None
     """Between its gradient and that of the labels."""
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What a process holds at least, in bytes. Activations come on top."""
-
-    student: int
-    """Its weights."""
-    gradients: int
-    """As many as there are weights that are trained."""
-    optimizer: int
-    """States per trained weight: 2 for Adam, 1 byte each for its 8-bit variants, 1 state for Lion, none for SGD."""
-    teacher: int
-    """The weights of all teachers that are models; nothing for the student's own."""
-    logits: int
-    """Class scores of student and teacher for one micro-batch, in the dtype they are computed in."""
 
 
 @dataclass(frozen=True)
@@ -344,22 +326,8 @@ def _longest_row(batch: Batch, name: str) -> int:
 
 
 def _memory(trainer: Any, logits_bytes: int) -> Memory:
-    models = _models(trainer)
-    trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
-    optimizer = str(getattr(trainer.args.optim, "value", trainer.args.optim))
-    states = next((number for name, number in OPTIMIZER_STATES.items() if name in optimizer), 2.0)
-    is_small = "8bit" in optimizer
-    return Memory(
-        student=_num_bytes(models["student"].parameters()),
-        gradients=_num_bytes(trained),
-        optimizer=int(states * sum(p.numel() * (1 if is_small else p.element_size()) for p in trained)),
-        teacher=sum(_num_bytes(model.parameters()) for who, model in models.items() if who != "student"),
-        logits=logits_bytes,
-    )
-
-
-def _num_bytes(tensors: Any) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    student, *teachers = _models(trainer).values()
+    return replace(memory_estimate(student, teachers, trainer.args), logits=logits_bytes)
 
 
 def _number(value: float | None, form: str = ".3g") -> str:

@@ -93,23 +93,26 @@ class StreamResuming(LengthGrouping):
         config = self.accelerator.dataloader_config
         before, config.use_stateful_dataloader = config.use_stateful_dataloader, self._can_read_on()
         try:
-            loader: Any = super().get_train_dataloader()
+            loader: DataLoader[Any] = super().get_train_dataloader()
         finally:
             config.use_stateful_dataloader = before
-        if loader.use_stateful_dataloader:  # it draws a seed at some starts of a pass, and at others not
-            loader.base_dataloader.generator = torch.Generator().manual_seed(self.args.seed)
+        adapter: Any = loader
+        if adapter.use_stateful_dataloader:  # it draws a seed at some starts of a pass, and at others not
+            adapter.base_dataloader.generator = torch.Generator().manual_seed(self.args.seed)
         return loader
 
     def _can_read_on(self) -> bool:
         """Whether the state of a data loader is all that there is to know.
 
         Rows in a shuffle buffer are lost with it, and where one process reads for all, it is ahead of what they have.
+        Workers of `datasets` 5.2 cannot go on in a stream whose shards are shuffled.
         """
+        largest_buffer = 0 if self.args.dataloader_num_workers else 1
         one_reads_for_all = self.accelerator.num_processes > 1 and self.accelerator.dispatch_batches is not False
         return (
             is_torchdata_stateful_dataloader_available()
             and not has_length(self.train_dataset)
-            and not _has_shuffle_buffer(self.train_dataset)
+            and _shuffle_buffer(self.train_dataset) <= largest_buffer
             and not one_reads_for_all
         )
 
@@ -136,12 +139,12 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _has_shuffle_buffer(dataset: Any) -> bool:
-    """Whether rows of a stream of `datasets` wait in a buffer, of which its state says nothing."""
-    waiting = [dataset._ex_iterable] if isinstance(dataset, DatasetsStream) else []
+def _shuffle_buffer(dataset: Any) -> int:
+    """The most rows of a stream of `datasets` that wait in a buffer, which is in no state; 0 without one."""
+    waiting, largest = [dataset._ex_iterable] if isinstance(dataset, DatasetsStream) else [], 0
     while waiting:
         step: Any = waiting.pop()
-        if isinstance(step, BufferShuffledExamplesIterable) and step.buffer_size > 1:
-            return True
+        if isinstance(step, BufferShuffledExamplesIterable):
+            largest = max(largest, step.buffer_size)
         waiting += [step.ex_iterable] if hasattr(step, "ex_iterable") else getattr(step, "ex_iterables", [])
-    return False
+    return largest

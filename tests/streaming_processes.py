@@ -39,8 +39,8 @@ def streaming_trainer(output_dir, stream, dropout=0.1, **changes):
 
 
 def main(output_dir: Path, dispatches: bool) -> None:
-    options = {"accelerator_config": {"dispatch_batches": dispatches}, "dropout": 0.0, "save_steps": 14}
-    options |= {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "optim": "sgd"}
+    options = {"accelerator_config": {"dispatch_batches": dispatches}, "dropout": 0.0, "save_steps": 6}
+    options |= {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "optim": "sgd", "max_steps": 8}
 
     def trainer(run):
         stream = Dataset.from_list(numbered_rows(32)).to_iterable_dataset(num_shards=4)
@@ -50,7 +50,7 @@ def main(output_dir: Path, dispatches: bool) -> None:
     rows = [number for batch in whole.get_train_dataloader() for number in numbers_of(batch)]
     whole.train()
     first = trainer("parts")
-    first.add_callback(StopAt(14))
+    first.add_callback(StopAt(6))
     first.train()
     resumed = trainer("parts")
     resumed.train(resume_from_checkpoint=True)
