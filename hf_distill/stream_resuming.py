@@ -1,5 +1,6 @@
 """`Trainer`, going on in a stream where it stopped."""
 
+import json
 from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path
@@ -38,7 +39,7 @@ class StreamResuming(LengthGrouping):
         file = self._place_file(resume_from_checkpoint)
         if not file.is_file():
             return start
-        kept = torch.load(file, weights_only=True)
+        kept = json.loads(file.read_text())
         if self.args.save_strategy == SaveStrategy.EPOCH:
             return kept["epoch"] + 1, 0
         if kept["readers"] == self._readers_of_the_stream():
@@ -85,9 +86,9 @@ class StreamResuming(LengthGrouping):
             return
         epoch, batches = self._place
         loader: Any = self.callback_handler.train_dataloader
-        state = loader.state_dict() if loader.use_stateful_dataloader else None
+        state = _plain(loader.state_dict()) if loader.use_stateful_dataloader else None
         kept = {"epoch": epoch, "batches": batches, "readers": self._readers_of_the_stream(), "loader": state}
-        torch.save(kept, self._place_file(output_dir))
+        self._place_file(output_dir).write_text(json.dumps(kept))
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         config = self.accelerator.dataloader_config
@@ -117,7 +118,7 @@ class StreamResuming(LengthGrouping):
         )
 
     def _place_file(self, folder: str) -> Path:
-        return Path(folder, f"stream_{self.args.process_index}.pt")
+        return Path(folder, f"stream_{self.args.process_index}.json")
 
     def _readers_of_the_stream(self) -> list[int]:
         """What the state of a data loader fits: processes, and workers of each."""
@@ -133,6 +134,14 @@ class _After(IterableDataset[Any]):
     def __iter__(self) -> Iterator[Any]:
         yield from repeat(None, self.skipped)
         yield from self.batches
+
+
+def _plain(state: dict[str, Any]) -> dict[str, Any] | None:
+    """A state that comes back out of JSON as it was; none where a data set's own is no plain data."""
+    try:
+        return state if json.loads(json.dumps(state)) == state else None
+    except TypeError:
+        return None
 
 
 def _as_it_is(batch: Any) -> Any:

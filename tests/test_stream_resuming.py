@@ -1,5 +1,6 @@
 """A run over a stream goes on where it stopped: in any pass, with workers and processes, without reading again."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,10 @@ def interrupted_and_resumed(output_dir, stream, stopped_at, after_stopping=None,
     return whole, resumed
 
 
+def kept_place(checkpoint):
+    return json.loads((checkpoint / "stream_0.json").read_text())
+
+
 def check_equal(whole, resumed):
     for name, weight in whole.model.state_dict().items():
         assert torch.equal(weight, resumed.model.state_dict()[name]), name
@@ -86,7 +91,7 @@ def test_a_resumed_run_is_exact_in_every_pass(tmp_path, way, stopped_at):
 @pytest.mark.parametrize("stream", [shards, in_order])
 def test_with_data_loader_workers(tmp_path, way, stream):
     check_equal(*interrupted_and_resumed(tmp_path, stream, 14, dataloader_num_workers=2))
-    kept = torch.load(tmp_path / "parts" / "checkpoint-14" / "stream_0.pt")
+    kept = kept_place(tmp_path / "parts" / "checkpoint-14")
     assert (kept["loader"] is not None) == (way == "stateful" and stream is in_order)
 
 
@@ -119,7 +124,12 @@ def test_what_was_read_is_not_read_again(tmp_path, way):
 def test_a_shuffle_buffer_is_filled_again(tmp_path, stream):
     """Its rows are in no state of a stream, so that one with a buffer is read from its start."""
     check_equal(*interrupted_and_resumed(tmp_path, stream, 3))
-    assert torch.load(tmp_path / "parts" / "checkpoint-3" / "stream_0.pt")["loader"] is None
+    assert kept_place(tmp_path / "parts" / "checkpoint-3")["loader"] is None
+
+
+@pytest.mark.parametrize("state, kept", [({"a": [1]}, {"a": [1]}), ({"a": (1,)}, None), ({"a": object()}, None)])
+def test_only_plain_data_is_kept(state, kept):
+    assert stream_resuming._plain(state) == kept
 
 
 @pytest.mark.parametrize("changes", [{"dataloader_num_workers": 1}, {"dataloader_num_workers": 0}])
@@ -135,7 +145,7 @@ def test_a_checkpoint_without_a_place(tmp_path):
     """Of an earlier version: exact within the first pass."""
 
     def forget(checkpoint):
-        (checkpoint / "stream_0.pt").unlink()
+        (checkpoint / "stream_0.json").unlink()
         write_manifest(checkpoint)
 
     check_equal(*interrupted_and_resumed(tmp_path, shards, 3, forget))

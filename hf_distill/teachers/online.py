@@ -111,7 +111,7 @@ class OnlineTeacher(Teacher):
         for module in self.model.modules():
             if type(module).__name__ in blocks:
                 fully_shard(module)
-        fully_shard(self.model)
+        fully_shard(self.model, reshard_after_forward=True)  # by default what is in no block would stay gathered
         self.is_sharded = True
 
     def in_full_precision(self, dtype: torch.dtype) -> None:
