@@ -23,8 +23,9 @@ from transformers import TrainerCallback, default_data_collator
 
 from hf_distill import DistillationTrainer, DistillationTrainingArguments, cache_teacher, head_of
 from hf_distill.cache import CacheReader, CacheWriter, DenseRecords, Manifest
-from hf_distill.cache.shards import Row
+from hf_distill.cache.shards import Row, Shard, all_rows
 from hf_distill.functional import forward_kl, on_top_k
+from hf_distill.types import Feature
 
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -88,6 +89,40 @@ def quality(work: Any, teacher: Any, student: Any, folder: Path) -> dict[str, An
             "largest_error": error.max().item(),
             "mean_error": error.mean().item(),
             "gradient_cosine": cosines,
+        }
+    return results
+
+
+def layers(work: Any, teacher: Any, folder: Path) -> dict[str, dict[str, float]]:
+    """The hidden states of the last layer in each precision, against the teacher's own."""
+    rows = work.train.select(range(64))
+    batch = default_data_collator([rows[number] for number in range(16)])
+    head = head_of(teacher)
+    with torch.no_grad():
+        exact = teacher.eval()(input_ids=batch["input_ids"], output_hidden_states=True).hidden_states[-1]
+    results = {}
+    for dtype in ("float32", "float16", "bfloat16", "uint8"):
+        cached = cache_teacher(
+            teacher,
+            rows,
+            folder / f"layer, {dtype}",
+            data_collator=default_data_collator,
+            top_k=1,
+            dtype=dtype,
+            layers=[-1],
+        )
+        cached.meet(None, head)
+        cached.read_features({Feature("hidden_states", cached.anatomy.stack(None).num_layers)})
+        (found,) = cached.signals(batch).features.values()
+        shards = [Shard(cached.cache.path / name) for name in cached.cache.manifest.shards]
+        on_disk = sum(len(row.features) for row in all_rows(shards))
+        error = (found.float() - exact).abs()
+        results[dtype] = {
+            "bytes_per_token": cached.cache.feature_records.num_bytes({"": 1000}) / 1000,
+            "bytes_per_token_on_disk": on_disk / (len(rows) * work.job.block_size),
+            "mean_error": (error.mean() / exact.std()).item(),
+            "largest_error": (error.max() / exact.std()).item(),
+            "cosine": cosine_similarity(found.float(), exact, dim=-1).min().item(),
         }
     return results
 
@@ -222,6 +257,18 @@ def main() -> None:
             f"| {name} | {row['bytes_per_token']:.0f} | {row['bytes_per_token_on_disk']:.1f} "
             f"| {row['mean_error']:.5f} | {row['largest_error']:.4f} | {cosines} |"
         )
+    results["layers"] = layers(work, teacher, folder)
+    lines += [
+        "",
+        "| hidden states of one layer | bytes per token | on disk | mean error | largest | smallest cosine |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in results["layers"].items():
+        lines.append(
+            f"| {name} | {row['bytes_per_token']:.0f} | {row['bytes_per_token_on_disk']:.1f} "
+            f"| {row['mean_error']:.5f} | {row['largest_error']:.4f} | {row['cosine']:.6f} |"
+        )
+    lines.append("\nTheir errors are in standard deviations of the teacher's hidden states.")
     found, rows = step_ratios(work, teacher, student, folder, arguments)
     results |= found
     lines += rows

@@ -53,12 +53,14 @@ def chunked(student: LinearLogits, teacher: LinearLogits, labels: Tensor, **opti
 class Measured:
     """A contender on inputs of its own; its peak memory is that of its last call."""
 
-    def __init__(self, contender: Callable[..., Any], vocab_size: int) -> None:
+    def __init__(
+        self, contender: Callable[..., Any], vocab_size: int, num_positions: int = NUM_POSITIONS, width: int = WIDTH
+    ) -> None:
         torch.manual_seed(0)
-        sides = [(torch.randn(NUM_POSITIONS, WIDTH), torch.randn(vocab_size, WIDTH) * 0.05) for _ in range(2)]
+        sides = [(torch.randn(num_positions, width), torch.randn(vocab_size, width) * 0.05) for _ in range(2)]
         self.contender, self.teacher = contender, LinearLogits(*sides[1])
         self.student = LinearLogits(*(tensor.requires_grad_() for tensor in sides[0]))
-        self.labels = torch.randint(0, vocab_size, (NUM_POSITIONS,))
+        self.labels = torch.randint(0, vocab_size, (num_positions,))
         self.mebibytes = 0.0
 
     def __call__(self) -> float:

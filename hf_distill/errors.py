@@ -56,6 +56,10 @@ class DamagedCacheError(DistillationError, OSError):
     """Files of a cache that are not as they were written."""
 
 
+class TeacherServerError(DistillationError, ConnectionError):
+    """A teacher's server that does not answer, or whose answer makes no sense."""
+
+
 class CheckpointError(DistillationError, OSError):
     """A checkpoint that is damaged, or that cannot be written."""
 

@@ -42,6 +42,8 @@ class Export:
         agreement: the share of positions at which both have the same largest logit; None where there are no logits.
         num_bytes: the size of the folder.
         speedup: the model's seconds over the program's, on the same batches, in turns; the median of the ratios.
+        batch_ms: the program's milliseconds a batch, the median of the turns.
+        model_batch_ms: likewise, the model's.
     """
 
     path: Path
@@ -52,6 +54,8 @@ class Export:
     agreement: float | None
     num_bytes: int
     speedup: float
+    batch_ms: float
+    model_batch_ms: float
 
 
 def export_model(
@@ -102,7 +106,7 @@ def export_model(
                     f"{tolerance:.0e} is allowed. Export in float32 (`model.float()`), or pass the difference that "
                     "you accept as `tolerance=`."
                 )
-            speedup = _speedup(model, program, rows)
+            times = _times(model, program, rows)
             del program
             num_bytes = sum(file.stat().st_size for file in folder.iterdir())
             if path.exists():
@@ -111,7 +115,7 @@ def export_model(
     finally:
         model.train(mode)
     num_rows = sum(len(next(iter(row.values()))) for row in rows)
-    return Export(path, format, int8, num_rows, difference, agreement, num_bytes, speedup)
+    return Export(path, format, int8, num_rows, difference, agreement, num_bytes, *times)
 
 
 def _inputs(model: PreTrainedModel, batch: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -204,14 +208,13 @@ def _real(value: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def _speedup(model: PreTrainedModel, program: Any, rows: list[dict[str, Tensor]]) -> float:
-    """The median of the ratios of model to program, each over all batches, in turns."""
-    ratios: list[float] = []
-    spent = 0.0
-    while spent < 2 * MIN_TIMED_SECONDS or len(ratios) < 5:
-        seconds = [
+def _times(model: PreTrainedModel, program: Any, rows: list[dict[str, Tensor]]) -> tuple[float, float, float]:
+    """`speedup`, `batch_ms` and `model_batch_ms` of `Export`, by turns over all batches."""
+    turns: list[tuple[float, float]] = []
+    while sum(map(sum, turns)) < 2 * MIN_TIMED_SECONDS or len(turns) < 5:
+        own, exported = (
             sum(seconds_of(partial(callee, **inputs), model.device) for inputs in rows) for callee in (model, program)
-        ]
-        ratios.append(seconds[0] / seconds[1])
-        spent += sum(seconds)
-    return statistics.median(ratios)
+        )
+        turns.append((own, exported))
+    of_model, of_program = (1e3 * statistics.median(side) / len(rows) for side in zip(*turns, strict=True))
+    return statistics.median(own / exported for own, exported in turns), of_program, of_model

@@ -10,12 +10,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
-from hf_distill.errors import ConfigurationError, MissingTeacherError
+from hf_distill.errors import ConfigurationError, MissingTeacherError, UnsupportedModelError
 from hf_distill.evaluation import ExactEvaluation
 from hf_distill.feature_reading import FeatureReader, anatomy_of, check_checkpointing, reader_of
 from hf_distill.feature_reading.learned_parts import load_whole_state, whole_state
 from hf_distill.objective import Objective
-from hf_distill.teachers import OnlineTeacher, Teacher
+from hf_distill.teachers import CachedTeacher, OnlineTeacher, Teacher
 
 
 LEARNED_PARTS = "learned_parts.safetensors"
@@ -37,7 +37,7 @@ class FeatureTraining(ExactEvaluation):
         """The objective for student and teacher. Learned parts stay while the student does.
 
         Raises:
-            MissingTeacherError: if the teacher is no model.
+            MissingTeacherError: if the teacher is neither a model nor a cache of its layers.
             ConfigurationError, UnsupportedModelError: if a term does not fit the two models.
         """
         if not objective.compares_layers:
@@ -45,12 +45,12 @@ class FeatureTraining(ExactEvaluation):
             return objective
         if self._readers and self._readers[0].model is self.model:
             return self.distillation_objective
-        if not isinstance(self.teacher, OnlineTeacher):
+        if not isinstance(self.teacher, (OnlineTeacher, CachedTeacher)):
             raise MissingTeacherError(
                 f"the objective compares layers ({', '.join(objective.terms)}), and the teacher is a "
                 f"{type(self.teacher).__name__}, which has none. Pass a model, an id or a path as `teacher=`."
             )
-        if self.teacher.model is self.model:
+        if isinstance(self.teacher, OnlineTeacher) and self.teacher.model is self.model:
             raise MissingTeacherError(
                 f"the objective compares layers ({', '.join(objective.terms)}), and the teacher, a "
                 f"{type(self.teacher).__name__}, is the student itself, whose layers are read for one of the two "
@@ -67,8 +67,10 @@ class FeatureTraining(ExactEvaluation):
         kind = "activation" if hasattr(self.args, "activation_checkpointing") else "gradient"
         if getattr(self.args, f"{kind}_checkpointing"):
             check_checkpointing(self.model, getattr(self.args, f"{kind}_checkpointing_kwargs"))
-        bound = objective.bound(anatomy_of(self.model), anatomy_of(self.teacher.model))
+        bound = objective.bound(anatomy_of(self.model), self.teacher.anatomy)
         requires = bound.requires
+        if isinstance(self.teacher, CachedTeacher):
+            _read_kept_layers(self.teacher, bound)
         if shares_encoder and any(feature.side != "decoder" for feature in requires.student_features):
             raise ConfigurationError(
                 "student and teacher share one frozen encoder, which runs once, so there is nothing to learn in it. "
@@ -84,10 +86,9 @@ class FeatureTraining(ExactEvaluation):
                 "makes the model anew out of its state, of which they are no part. Set "
                 "`fsdp_config={'cpu_ram_efficient_loading': False}`."
             )
-        self._readers = (
-            FeatureReader(self.model, requires.student_features, parts),
-            FeatureReader(self.teacher.model, requires.teacher_features),
-        )
+        self._readers = (FeatureReader(self.model, requires.student_features, parts),)
+        if isinstance(self.teacher, OnlineTeacher):
+            self._readers += (FeatureReader(self.teacher.model, requires.teacher_features),)
         return bound
 
     @contextmanager
@@ -137,3 +138,36 @@ class FeatureTraining(ExactEvaluation):
         super()._load_best_model()
         if not self.args.save_only_model:
             self._load_learned_parts(self.state.best_model_checkpoint)
+
+
+def _read_kept_layers(teacher: CachedTeacher, objective: Objective) -> None:
+    """Let a cache give the layers that an objective reads.
+
+    Raises:
+        UnsupportedModelError: naming the terms that ask for more than it holds.
+    """
+    missing = teacher.read_features(objective.requires.teacher_features)
+    kept: Any = teacher.cache.feature_records
+    faults = []
+    for name, weighted in objective.terms.items():
+        asked = missing & weighted.term.requires.teacher_features
+        if others := sorted({feature.kind for feature in asked} - {"hidden_states"}):
+            faults.append(f"{name} reads {', '.join(others)}, which no cache holds: take a term of hidden states")
+        elif asked:
+            layers = sorted({(feature.side or "", feature.layer) for feature in asked})
+            named = ", ".join(f"{side} {layer}".strip() for side, layer in layers)
+            faults.append(f"{name} reads the layers {named}: cache them with `layers=`")
+        elif weighted.term.requires.teacher_features and kept.pooled not in (
+            None,
+            getattr(weighted.term, "pooled", None),
+        ):
+            faults.append(
+                f"{name} does not compare rows by their {kept.pooled!r}: cache every token with `pooled=None`"
+            )
+    if faults:
+        holds = {side or "layers": list(layers) for side, layers in kept.layers.items()}
+        of_each = "every token" if kept.pooled is None else f"one vector a row ({kept.pooled!r})"
+        raise UnsupportedModelError(
+            f"the cache {str(teacher.cache.path)!r} holds the hidden states of {holds}, {of_each}, and "
+            f"{'; '.join(faults)}; or pass the model itself as `teacher=`."
+        )

@@ -16,7 +16,7 @@ from hf_distill.teachers import OnlineTeacher
 from hf_distill.terms import DecoupledTerm, HardLabelTerm, IntraClassTerm, SoftTargetTerm, UniversalLogitTerm
 from hf_distill.terms.feature_terms import FeatureTerm
 from hf_distill.trial_batches import has_shards, leaving_no_trace
-from hf_distill.types import IGNORED_LABEL, TEACHER_POSITIONS, Batch, Positions, Requirements, Signals
+from hf_distill.types import IGNORED_LABEL, TEACHER_POSITIONS, Batch, Positions, Requirements, Signals, TopKLogits
 
 
 logger = logging.get_logger(__name__)
@@ -43,8 +43,10 @@ class HeadRows:
     """Int64 `(n,)`, into the flattened positions."""
     is_shifted: bool
 
-    def pick(self, tensor: Tensor) -> Tensor:
+    def pick(self, tensor: Any) -> Any:
         """`(B, L, …)` → `(n, 1, …)`, or `(1, n, …)`."""
+        if isinstance(tensor, TopKLogits):
+            return tensor.of_parts(self.pick)
         return tensor.flatten(0, 1).index_select(0, self.index).unsqueeze(0 if self.is_shifted else 1)
 
     def of_positions(self, where: Positions) -> Positions:
@@ -93,7 +95,7 @@ def head_rows(trainer: Any, batch: Batch, requires: Requirements) -> HeadRows | 
     Returns:
         None where heads have to be whole, or would not be smaller.
     """
-    if trainer._heads_take_rows is False or not _may_pick(trainer, batch):
+    if trainer._heads_take_rows is False or not may_pick(trainer, batch):
         return None
     mask = trainer._positions(batch).mask
     if mask.device.type != "cpu":  # picking the positions would wait for the device to count them
@@ -114,7 +116,8 @@ def hooked_models(trainer: Any) -> list[nn.Module]:
     return [trainer.model, teacher.model] if is_apart else [trainer.model]
 
 
-def _may_pick(trainer: Any, batch: Batch) -> bool:
+def may_pick(trainer: Any, batch: Batch) -> bool:
+    """Whether nothing but the terms of the objective reads logits, and models, terms and labels are of known kinds."""
     terms = [weighted.term for weighted in trainer.distillation_objective.terms.values()]
     is_split = trainer.get_tp_size() * trainer.get_cp_size() * trainer.get_sp_size() > 1
     return (

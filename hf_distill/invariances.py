@@ -14,7 +14,7 @@ from hf_distill.errors import ConfigurationError
 from hf_distill.heads import ObjectDetectionHead
 from hf_distill.teachers import OnlineTeacher, online_teachers, single_teachers
 from hf_distill.trial_batches import collated, gradient, has_shards, leaving_no_trace, norm, sampled_rows
-from hf_distill.types import IGNORED_LABEL
+from hf_distill.types import IGNORED_LABEL, TopKLogits
 
 
 MAX_WEIGHTS_IN_FLOAT64 = 50_000_000
@@ -242,6 +242,8 @@ class _Experiment:
 
     def repeats(self) -> Invariance:
         first, second = (self.trainer.teacher.signals(self.batch).logits for _ in range(2))
+        if isinstance(first, TopKLogits):
+            first, second = first.values, second.values
         finite = first.isfinite()
         scores = [each[finite].double() for each in (first, second)]
         difference = _difference([scores[1]], [scores[0]])

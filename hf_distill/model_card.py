@@ -17,7 +17,7 @@ from hf_distill.report import DistillationReport
 from hf_distill.report.markdown import markdown_table
 from hf_distill.report.sources import hub_id, is_repo_id
 from hf_distill.report.term_words import term_rows
-from hf_distill.teachers import online_teachers
+from hf_distill.teachers import CachedTeacher, ServedTeacher, known_teachers, online_teachers
 from hf_distill.version import __version__
 
 
@@ -60,7 +60,7 @@ def model_card(
             dataset_tags, dataset, dataset_args.
     """
     data = _card_data(trainer, repo_id, report, metadata)
-    teachers = ", ".join(map(_teacher_words, online_teachers(trainer.teacher))) or "no teacher"
+    teachers = ", ".join(map(_teacher_words, known_teachers(trainer.teacher))) or "no teacher"
     sections = {
         "How to use": _how_to_use(trainer, repo_id),
         "Teacher": f"{teachers}." if trainer.teacher is not None else "None: it was trained on labels alone.",
@@ -155,6 +155,11 @@ def _datasets(trainer: Any, metadata: Mapping[str, Any]) -> list[str]:
 
 
 def _teacher_words(teacher: Any) -> str:
+    if isinstance(teacher, ServedTeacher):
+        model = f"`{teacher.model_name}`" if is_repo_id(teacher.model_name) else "a language model"
+        return f"{model}, which a server ran and told the {teacher.top_k} likeliest tokens of"
+    if isinstance(teacher, CachedTeacher):
+        return "a teacher whose answers were cached"
     name = hub_id(teacher.model)
     if name is None:
         return f"a {type(unwrap_peft_model(teacher.model)).__name__} of {teacher.model.num_parameters():,} parameters"

@@ -128,6 +128,12 @@ class Objective:
         scaled.terms = {name: weighted._replace(scale=scales[name]) for name, weighted in self.terms.items()}
         return scaled
 
+    def without(self, name: str) -> "Objective":
+        """The objective without one of its terms, to see whether it helps."""
+        rest = copy.copy(self)
+        rest.terms = {other: weighted for other, weighted in self.terms.items() if other != name}
+        return rest
+
     @property
     def compares_layers(self) -> bool:
         """Whether a term is to be bound to its models."""

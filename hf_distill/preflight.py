@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import logging
 
@@ -44,9 +44,18 @@ from hf_distill.heads.alignment import (
 from hf_distill.heads.query_matching import QueryMatching, detection_alignment
 from hf_distill.objective import Objective
 from hf_distill.raw_columns import TEXT
-from hf_distill.teachers import CachedTeacher, CompositeTeacher, OnlineTeacher, Teacher, known_teachers
+from hf_distill.teachers import (
+    CachedTeacher,
+    CompositeTeacher,
+    KnownTeacher,
+    OnlineTeacher,
+    ServedTeacher,
+    Teacher,
+    known_teachers,
+    own_tokenizer,
+)
 from hf_distill.terms import BoxTerm, HardLabelTerm
-from hf_distill.types import TEACHER_PREFIX, Batch
+from hf_distill.types import CACHED_PREFIX, TEACHER_PREFIX, Batch
 
 
 logger = logging.get_logger(__name__)
@@ -217,7 +226,7 @@ def check_composite(head: Head, teacher: Teacher | None) -> None:
 
 def alignment(
     student: nn.Module,
-    teacher: PreTrainedModel | CachedTeacher,
+    teacher: PreTrainedModel | CachedTeacher | ServedTeacher,
     head: Head,
     student_tokenizer: PreTrainedTokenizerBase | None = None,
     teacher_tokenizer: PreTrainedTokenizerBase | None = None,
@@ -353,7 +362,7 @@ def check_terms(alignment: Alignment, objective: Objective, report_agreement: bo
 
 def tokenizers(
     processing_class: Any,
-    teachers: Sequence[OnlineTeacher | CachedTeacher],
+    teachers: Sequence[KnownTeacher],
     head: Head,
     teacher_processing_class: Any = None,
 ) -> tuple[PreTrainedTokenizerBase | None, ...]:
@@ -373,27 +382,7 @@ def tokenizers(
         return student, *([own] * max(1, len(teachers)))
     if not teachers or (student is None and not head.is_language_model):
         return student, *([None] * max(1, len(teachers)))
-    return student, *(
-        None if teacher.reads_apart else _tokenizer_at(teacher.name_or_path, teacher.may_download)
-        for teacher in teachers
-    )
-
-
-def _tokenizer_at(name_or_path: str | None, may_download: bool) -> PreTrainedTokenizerBase | None:
-    if not name_or_path:
-        return None
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            name_or_path, local_files_only=not may_download
-        )
-    except (OSError, ValueError):
-        tokens: set[str] = set()
-    else:
-        # Without any tokenizer file, Transformers makes up a tokenizer that knows special tokens alone.
-        tokens = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
-    if not tokens:
-        logger.info(f"{name_or_path} holds no tokenizer, so the vocabularies were not compared.")
-    return tokenizer if tokens else None
+    return student, *(own_tokenizer(teacher, student) for teacher in teachers)
 
 
 def _num_tokens(tokenizer: PreTrainedTokenizerBase | None) -> int | None:
@@ -462,7 +451,7 @@ def check_batch(batch: Batch, head: Head, objective: Objective) -> None:
             compared and the teacher reads other tokens.
         LengthMismatchError: if pixels are compared, and the teacher is given images of another size.
     """
-    own = [name for name in batch if name.startswith(TEACHER_PREFIX)]
+    own = [name for name in batch if name.startswith(TEACHER_PREFIX) and not name.startswith(CACHED_PREFIX)]
     if objective.compares_layers and own:
         raise ConfigurationError(
             f"the objective compares layers token by token ({', '.join(objective.terms)}), and the batch has inputs "

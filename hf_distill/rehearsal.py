@@ -10,7 +10,9 @@ from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import logging
 
 from hf_distill import preflight
+from hf_distill.chunked_training import sampled_positions
 from hf_distill.errors import ConfigurationError
+from hf_distill.head_positions import hooked_models
 from hf_distill.heads import ObjectDetectionHead
 from hf_distill.heads.base import at_least_float32, real_tokens
 from hf_distill.memory import Memory, memory_estimate
@@ -137,7 +139,7 @@ def _report_on(trainer: Any, rows: list[Any]) -> PreflightReport:
     is_compared = trainer.head.is_language_model or None not in trainer._tokenizers
     names = INPUT_SIZES if is_compared else (*INPUT_SIZES, "vocab_size")
     warnings += _warnings_of_inputs(batch, models, names)
-    student, teacher, where, _ = trainer._compare(trainer.model, batch, trainer.distillation_objective.requires)
+    student, teacher, where = _compared(trainer, batch, trainer.distillation_objective.requires)
     if trainer.compute_loss_func is None and trainer.label_smoother is None:
         warnings += check_label_count(student, where)
     terms, logits_bytes = _term_sizes(trainer, student, teacher, where)
@@ -149,6 +151,16 @@ def _report_on(trainer: Any, rows: list[Any]) -> PreflightReport:
             "Look whether its labels are in the order of the data, and whether it was trained on this task."
         )
     return PreflightReport(terms, score, longest or None, _memory(trainer, logits_bytes), tuple(warnings))
+
+
+def _compared(trainer: Any, batch: Batch, requires: Requirements) -> tuple[Signals, Signals | None, Positions]:
+    """What both models say; where training never holds the logits of all positions, at some of them."""
+    rows = sampled_positions(trainer, batch, requires)
+    if rows is None:
+        return trainer._compare(trainer.model, batch, requires)[:3]  # type: ignore[no-any-return]
+    with rows.at_heads_of(*hooked_models(trainer)):
+        student, teacher, where, _ = trainer._compare(trainer.model, batch, requires, rows=rows)
+    return student, teacher, replace(where, counts={**where.counts, Unit.POSITION: where.mask.sum()})
 
 
 def check_lengths(longest: Mapping[str, int], models: Mapping[str, nn.Module]) -> list[str]:
@@ -312,7 +324,7 @@ def _teacher_answers(trainer: Any, batches: list[dict[str, Any]]) -> list[tuple[
     with torch.no_grad():
         for batch in batches:
             if trainer.head.has_labels(batch):
-                _, teacher, where, _ = trainer._compare(trainer.model, batch, Requirements(teacher=True))
+                _, teacher, where = _compared(trainer, batch, Requirements(teacher=True))
                 answers.append((batch, teacher, where))
     return answers
 

@@ -10,8 +10,7 @@ from torch import Tensor
 from hf_distill.heads import CTCHead, DualEncoderHead, Head, QuestionAnsweringHead, RegressionHead
 from hf_distill.heads.base import real_tokens
 from hf_distill.heads.classification import MultiLabelHead
-from hf_distill.heads.language_models import CausalLMHead
-from hf_distill.types import IGNORED_LABEL, Batch, Positions, Signals, Unit
+from hf_distill.types import IGNORED_LABEL, Batch, Positions, Signals
 
 
 MIN_ANSWERS = 30
@@ -56,10 +55,10 @@ def teacher_score(head: Head, answers: Sequence[tuple[Batch, Signals, Positions]
         return _retrieval(head, answers, rows)
     if isinstance(head, CTCHead):
         return None  # it has more frames than labels, and a transcript is right or wrong as a whole
+    if head.is_language_model:
+        return _perplexity(answers, rows)
     if not isinstance(head, MultiLabelHead) and not all(_fit(batch, where) for batch, _, where in answers):
         return None
-    if head.is_language_model:
-        return _perplexity(head, answers, rows)
     pairs = [_classes(head, *answer) for answer in answers]
     guesses, truths = (torch.cat(parts).flatten(1) for parts in zip(*pairs, strict=True))
     return _accuracy(guesses, truths, rows)
@@ -131,16 +130,14 @@ def _tested_accuracy(right: int, number: int, chance: float, rows: int) -> Teach
     return TeacherScore("accuracy", right / number, chance, above, rows)
 
 
-def _perplexity(head: Head, answers: Sequence[tuple[Batch, Signals, Positions]], rows: int) -> TeacherScore | None:
+def _perplexity(answers: Sequence[tuple[Batch, Signals, Positions]], rows: int) -> TeacherScore | None:
     total, number, size = 0.0, 0, 0
-    for batch, teacher, where in answers:
-        labels = batch["labels"]
-        if isinstance(head, CausalLMHead) and head.shifts_labels:
-            shifted = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED_LABEL)
-            labels = batch["shift_labels"] if batch.get("shift_labels") is not None else shifted
-        logits = teacher.logits[where.mask].float()
-        total += torch.nn.functional.cross_entropy(logits, labels[where.mask], reduction="sum").item()
-        number += int(where.counts[Unit.POSITION])
+    for _, teacher, where in answers:
+        if where.targets is None:
+            return None
+        logits, labels = teacher.logits[where.mask].float(), where.targets[where.mask]
+        total += torch.nn.functional.cross_entropy(logits, labels, reduction="sum").item()
+        number += int((labels != IGNORED_LABEL).sum())
         size = logits.shape[-1]
     if not number:
         return None

@@ -18,6 +18,7 @@ from transformers.utils import logging
 
 from hf_distill import preflight, rehearsal
 from hf_distill.balance import balancing_scales
+from hf_distill.chunked_training import chunked_heads
 from hf_distill.errors import ConfigurationError, MissingTeacherError, UnsupportedModelError
 from hf_distill.feature_reading import outputs_and_features
 from hf_distill.head_positions import HeadRows, head_rows, hooked_models
@@ -30,9 +31,9 @@ from hf_distill.recipes import hinton
 from hf_distill.stream_resuming import StreamResuming
 from hf_distill.teacher_inputs import DataCollatorWithTeacherInputs, TeacherInputs, TeacherPositions
 from hf_distill.teachers import (
-    CachedTeacher,
     CompositeTeacher,
     EnsembleTeacher,
+    OnlineTeacher,
     Teacher,
     as_teacher,
     known_teachers,
@@ -126,6 +127,7 @@ class DistillationTrainer(StreamResuming, Publishing):
         self._signature_columns = None
         self._batch_checked = False
         self._heads_take_rows: bool | None = None
+        self._heads_are_chunked: bool | None = None
         terms = [weighted.term for weighted in objective.terms.values()]
         self._unit_of_term = torch.tensor([list(Unit).index(term.unit) for term in terms], device=self.args.device)
         self._log_window = torch.zeros(len(terms), device=self.args.device)
@@ -180,24 +182,30 @@ class DistillationTrainer(StreamResuming, Publishing):
         """
         requires = self._requirements(inputs)
         needs_whole = return_outputs or self._evaluation is not None
+        heads = None if needs_whole else chunked_heads(self, inputs, requires)
         rows = None if needs_whole else head_rows(self, inputs, requires)
-        with nullcontext() if rows is None else rows.at_heads_of(*hooked_models(self)):
-            student, teacher, where, outputs = self._compare(model, inputs, requires, num_items_in_batch, rows)
+        asked = requires if heads is None else replace(requires, labels=False)
+        seeing_rows = nullcontext() if rows is None else rows.at_heads_of(*hooked_models(self))
+        with seeing_rows, nullcontext() if heads is None else heads.held_back():
+            student, teacher, where, outputs = self._compare(model, inputs, asked, num_items_in_batch, rows)
         progress = self._progress()
-        losses = self.distillation_objective(student, teacher, where, progress)
+        counts, processes = _counts(where).clamp(min=1), 1
+        if isinstance(num_items_in_batch, Tensor):  # DDP, FSDP and ZeRO average gradients over processes
+            counts, processes = num_items_in_batch, self.accelerator.num_processes // self.get_tp_size()
+        counts = counts[self._unit_of_term]
+        objective, gradient = self.distillation_objective, None
+        if heads is None:
+            losses = objective(student, teacher, where, progress)
+        else:
+            shares = self._weights(progress, heads.dtype) * processes / counts
+            losses, gradient = heads.losses(objective, student, teacher, where, progress, shares)
         if self._evaluation is not None:
             self._tally(self._evaluation, model, inputs, requires, losses, (student, teacher, where))
-        means = torch.stack([total for total, _ in losses.values()])
-        if isinstance(num_items_in_batch, Tensor):
-            counts = num_items_in_batch
-            if self.accelerator.num_processes > 1:  # over which DDP, FSDP and ZeRO average gradients
-                means = means * (self.accelerator.num_processes // self.get_tp_size())
-        else:
-            counts = _counts(where).clamp(min=1)
-        means = means / counts[self._unit_of_term]
+        means = torch.stack([total for total, _ in losses.values()]) * processes / counts
         if self._evaluation is None:
             self._log_window += means.detach()
         loss = torch.dot(means, self._weights(progress, means.dtype))
+        loss = loss if gradient is None else loss + gradient
         return (loss, outputs) if return_outputs else loss
 
     def _requirements(self, batch: Batch) -> Requirements:
@@ -243,6 +251,10 @@ class DistillationTrainer(StreamResuming, Publishing):
         replaces_loss = self.compute_loss_func is not None or (self.label_smoother is not None and "labels" in labels)
         targets = labels.pop("labels", None) if replaces_loss else None
         inputs |= labels if requires.labels else {}
+        if (
+            not requires.labels and "use_cache" in self._signature_columns
+        ):  # decoders keep one where no labels are given
+            inputs["use_cache"] = False
         outputs, features = outputs_and_features(self.model, model, inputs, where.tokens)
         student = replace(self.head.signals(outputs, batch), features=features)
         if requires.labels and replaces_loss:
@@ -250,7 +262,7 @@ class DistillationTrainer(StreamResuming, Publishing):
             student = replace(student, label_loss=total)
         if rows is not None:
             student, where = rows.of_signals(student, True), rows.of_positions(where)
-            teacher = teacher and rows.of_signals(teacher, len(hooked_models(self)) > 1)
+            teacher = teacher and rows.of_signals(teacher, getattr(self.teacher, "model", None) in hooked_models(self))
         if teacher is not None:
             student, teacher = self._alignment(student, teacher)
         return student, teacher, where, outputs
@@ -446,13 +458,13 @@ def _check_arguments(args: TrainingArguments, objective: Objective | None) -> No
 
 
 def _check_top_k(teacher: Teacher | None, objective: Objective) -> None:
-    """No term asks for classes that a cache does not hold.
+    """No term asks for classes that a cache or a server does not know.
 
     Raises:
         UnsupportedModelError: naming the terms that do.
     """
-    caches = [each for each in known_teachers(teacher) if isinstance(each, CachedTeacher) and each.gives_top_k]
-    if not caches:
+    known = [each for each in known_teachers(teacher) if not isinstance(each, OnlineTeacher) and each.gives_top_k]
+    if not known:
         return
     terms = {name: weighted.term for name, weighted in objective.terms.items()}
     asking = [name for name, term in terms.items() if term.requires.teacher and term.reads_every_class]
@@ -460,9 +472,8 @@ def _check_top_k(teacher: Teacher | None, objective: Objective) -> None:
         asking.append(f"the {type(teacher).__name__} that it is a part of")
     if asking:
         raise UnsupportedModelError(
-            f"the cache {str(caches[0].cache.path)!r} holds the {caches[0].cache.manifest.answers['k']} likeliest "
-            f"classes of each position, and every class is asked for by {', '.join(asking)}. Use `SoftTargetTerm`, "
-            "or cache all classes with `top_k=None`."
+            f"{known[0].holding} classes of each position, and every class is asked for by {', '.join(asking)}. Use "
+            "`SoftTargetTerm`, cache all classes with `top_k=None`, or pass a model as `teacher=`."
         )
 
 

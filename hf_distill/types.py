@@ -1,7 +1,7 @@
 """The nouns of the library: a student imitates *signals* at *positions*, and a *term* sums how far off it is."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Literal, NamedTuple
@@ -17,6 +17,8 @@ Batch = Mapping[str, Any]
 
 TEACHER_PREFIX = "teacher_"
 """Where a batch holds entries that begin so, the teacher reads these, under the names that follow the prefix."""
+CACHED_PREFIX = f"{TEACHER_PREFIX}cached_"
+"""What the entries begin with that hold what a teacher has said before."""
 TEACHER_POSITIONS = f"{TEACHER_PREFIX}positions"
 """Where a batch holds this entry, `(B, L)`, it says for each of the student's positions which one of the teacher's has
 read the same text; -1 where none has, so that nothing is compared there."""
@@ -148,7 +150,11 @@ class TopKLogits:
 
     def __getitem__(self, index: Any) -> "TopKLogits":
         """The same at some of the positions."""
-        parts = {name: getattr(self, name)[index] for name in ("values", "indices", "tail")}
+        return self.of_parts(lambda part: part[index])
+
+    def of_parts(self, rearranged: Callable[[Tensor], Tensor]) -> "TopKLogits":
+        """The same at other positions: a function of tensors `(…, *)` that leaves the last axis alone."""
+        parts: dict[str, Any] = {name: rearranged(getattr(self, name)) for name in ("values", "indices", "tail")}
         return replace(self, **parts)
 
     def argmax(self, dim: int = -1) -> Tensor:

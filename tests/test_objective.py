@@ -100,3 +100,10 @@ def test_two_terms_of_one_name_are_refused():
     inner = Objective({"b": (1.0, FixedTerm(1.0))})
     with pytest.raises(ConfigurationError, match="two terms are called 'a/b'"):
         Objective({"a/b": (1.0, FixedTerm(2.0)), "a": (1.0, inner)})
+
+
+def test_without_a_term():
+    objective = Objective({"labels": (0.3, HardLabelTerm()), "soft": (0.7, SoftTargetTerm(2.0))})
+    rest = objective.without("soft")
+    assert list(rest.terms) == ["labels"] and rest.weights(0.0) == {"labels": 0.3}
+    assert list(objective.terms) == ["labels", "soft"]

@@ -1,5 +1,6 @@
 """What a teacher has said, on disk: what it says of itself, how it is written, and how it is found again."""
 
+from hf_distill.cache.feature_records import FeatureRecords
 from hf_distill.cache.manifest import Manifest
 from hf_distill.cache.reader import CacheReader, is_cache
 from hf_distill.cache.records import DenseRecords, Records, TopKRecords
@@ -11,6 +12,7 @@ __all__ = [
     "CacheReader",
     "CacheWriter",
     "DenseRecords",
+    "FeatureRecords",
     "Manifest",
     "RealSpan",
     "Records",

@@ -13,12 +13,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from hf_distill.cache.feature_records import FeatureRecords
 from hf_distill.cache.records import DenseRecords, Records, TopKRecords
 from hf_distill.errors import ConfigurationError, DamagedCacheError
 
 
 FORMAT = "hf_distill cache"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 INDEX = "index.arrow"
 TEACHER = "teacher"
@@ -77,6 +78,8 @@ class Manifest:
     answers: Mapping[str, Any]
     """What is kept of each position: the description of `Records`."""
     rows_per_shard: int
+    features: Mapping[str, Any] = field(default_factory=dict)
+    """What is kept of layers: the description of `FeatureRecords`; empty if nothing is."""
     versions: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, CachedFile] = field(default_factory=dict)
     shards: Mapping[str, int] = field(default_factory=dict)
@@ -109,6 +112,15 @@ class Manifest:
         except (TypeError, KeyError, ConfigurationError) as error:
             raise DamagedCacheError(f"a manifest describes answers as {dict(self.answers)}: {error}") from error
         raise DamagedCacheError(f"a manifest has answers of the kind {kind!r}, and 'dense' and 'top_k' are known.")
+
+    @property
+    def feature_records(self) -> FeatureRecords | None:
+        """How hidden states are written; None where none are.
+
+        Raises:
+            DamagedCacheError: if the description is none of ours.
+        """
+        return FeatureRecords.from_description(self.features) if self.features else None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -147,6 +159,7 @@ class Manifest:
             fields[name] = tuple(fields[name])
         manifest = cls(**fields, files=files)
         manifest.records.num_bytes(0)
+        manifest.feature_records  # noqa: B018 - reading it checks it
         return manifest
 
 
@@ -244,6 +257,7 @@ _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "data": _is_table,
     "answers": _are_answers,
     "rows_per_shard": _is_count,
+    "features": _is_table,
     "versions": _is_table,
     "files": _are_files,
     "shards": lambda value: _is_table(value) and all(map(_is_count, value.values())),

@@ -59,6 +59,7 @@ class CacheReader:
         self._shards: dict[int, Shard] = {}
         self._starts = np.cumsum([0, *self.manifest.shards.values()], dtype=np.int64)
         self.records = self.manifest.records
+        self.feature_records = self.manifest.feature_records
 
     def __reduce__(self) -> Any:
         return CacheReader, (self.path,)

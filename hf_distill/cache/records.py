@@ -61,9 +61,7 @@ class Records(ABC):
         Raises:
             ConfigurationError: if a number is NaN, or too large for the precision that was chosen.
         """
-        record = self.to_bytes(answers)
-        compressed: bytes = _ZSTD.compress(record, asbytes=True)
-        return compressed if len(compressed) < len(record) else record
+        return compressed(self.to_bytes(answers))
 
     def decode(self, record: Any, num_positions: int) -> dict[str, Tensor]:
         """What is kept of one row of so many positions.
@@ -71,17 +69,7 @@ class Records(ABC):
         Raises:
             DamagedCacheError: if the bytes are not those of a row of so many positions.
         """
-        expected = self.num_bytes(num_positions)
-        if len(record) < expected:
-            try:
-                record = _ZSTD.decompress(record, decompressed_size=expected, asbytes=True)
-            except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
-                raise DamagedCacheError(f"a record of a cache cannot be decompressed: {error}.") from error
-        if len(record) != expected:
-            raise DamagedCacheError(
-                f"a record of a cache has {len(record)} bytes, and {num_positions} positions take {expected}."
-            )
-        return self.from_bytes(bytes(record), num_positions)
+        return self.from_bytes(decompressed(record, self.num_bytes(num_positions), num_positions), num_positions)
 
 
 @dataclass(frozen=True)
@@ -221,6 +209,34 @@ def planes(array: NDArray[Any]) -> bytes:
     """All first bytes of the numbers, then all second ones: what is alike lies together, and compresses."""
     little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     return little.view(np.uint8).reshape(-1, array.dtype.itemsize).T.tobytes()
+
+
+def compressed(record: bytes) -> bytes:
+    """The record, by zstd where that makes it smaller."""
+    smaller: bytes = _ZSTD.compress(record, asbytes=True)
+    return smaller if len(smaller) < len(record) else record
+
+
+def decompressed(record: Any, num_bytes: int, num_positions: int) -> bytes:
+    """What `compressed` was given.
+
+    Args:
+        num_bytes: how many these are.
+        num_positions: of how many positions, which an error names.
+
+    Raises:
+        DamagedCacheError: if they are not so many.
+    """
+    if len(record) < num_bytes:
+        try:
+            record = _ZSTD.decompress(record, decompressed_size=num_bytes, asbytes=True)
+        except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
+            raise DamagedCacheError(f"a record of a cache cannot be decompressed: {error}.") from error
+    if len(record) != num_bytes:
+        raise DamagedCacheError(
+            f"a record of a cache has {len(record)} bytes, and {num_positions} positions take {num_bytes}."
+        )
+    return bytes(record)
 
 
 def position_size(width: int, dtype: CacheDType) -> int:

@@ -19,6 +19,7 @@ SCHEMA = pa.schema(
         "num_positions": pa.uint32(),
         "checksum": pa.uint32(),
         "answer": pa.large_binary(),
+        "features": pa.large_binary(),
     }
 )
 MAX_BATCH_BYTES = 2**24
@@ -32,11 +33,14 @@ class Row(NamedTuple):
     num_positions: int
     answer: Any
     """Bytes, or a buffer of them."""
+    features: Any = b""
+    """Likewise: the hidden states, where some are kept."""
 
     @property
     def checksum(self) -> int:
         """CRC-32 of everything that is read of the row."""
-        return zlib.crc32(self.answer, zlib.crc32(self.key + self.num_positions.to_bytes(4, "little")))
+        start = zlib.crc32(self.key + self.num_positions.to_bytes(4, "little"))
+        return zlib.crc32(self.features, zlib.crc32(self.answer, start))
 
 
 def write_shard(path: Path, rows: Iterable[Row]) -> None:
@@ -44,7 +48,11 @@ def write_shard(path: Path, rows: Iterable[Row]) -> None:
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as stream:
         for batch in _batches(rows):
             columns = [[row.key for row in batch], [row.num_positions for row in batch]]
-            columns += [[row.checksum for row in batch], [row.answer for row in batch]]
+            columns += [
+                [row.checksum for row in batch],
+                [row.answer for row in batch],
+                [row.features for row in batch],
+            ]
             arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
             stream.write_batch(pa.record_batch(arrays, schema=SCHEMA))
 
@@ -54,7 +62,7 @@ def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
     num_bytes = 0
     for row in rows:
         batch.append(row)
-        num_bytes += len(row.answer)
+        num_bytes += len(row.answer) + len(row.features)
         if num_bytes >= MAX_BATCH_BYTES or len(batch) == MAX_BATCH_ROWS:
             yield batch
             batch, num_bytes = [], 0
@@ -109,7 +117,7 @@ class Shard:
         place = int(np.searchsorted(self._starts, number, side="right")) - 1
         batch, local = self._batches[place], number - int(self._starts[place])
         key, num_positions, checksum = (batch.column(name)[local].as_py() for name in SCHEMA.names[:3])
-        row = Row(key, num_positions, batch.column("answer")[local].as_buffer())
+        row = Row(key, num_positions, *(batch.column(name)[local].as_buffer() for name in SCHEMA.names[3:]))
         if row.checksum != checksum:
             raise DamagedCacheError(
                 f"row {number} of the shard {str(self.path)!r} has the checksum {row.checksum}, and {checksum} was "

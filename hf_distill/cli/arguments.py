@@ -38,7 +38,7 @@ class TeacherOptions:
 
     _argument_group_name = "teacher"
 
-    teacher: str = field(metadata={"help": "The teacher: an id on the Hub, or a folder."})
+    teacher: str = field(metadata={"help": "The teacher: an id on the Hub, a folder, or the folder of a cache."})
     task: str | None = option(
         "What the models do, by the name that Transformers' pipelines give it; found from the teacher if left out."
     )
@@ -133,6 +133,14 @@ class BaselineOptions:
         "Also train the same student on the labels alone, in --output_dir/baseline, to see what the teacher gave.",
         False,
     )
+    exports: bool = option(
+        "Also export the student for ONNX Runtime, with 8-bit weights too, and torch.export, in --output_dir/exports, "
+        "compared with it in the report.",
+        False,
+    )
+    leave_one_out: int | None = option(
+        "Also train the student for this many steps with all terms, and without each, to see which one helped."
+    )
 
 
 @dataclass
@@ -179,6 +187,29 @@ class EvaluationOptions:
 
 
 @dataclass
+class FinishedOptions:
+    """The students that are compared."""
+
+    _argument_group_name = "students"
+
+    student: str = field(metadata={"help": "The distilled student: an id on the Hub, or a folder."})
+    baseline: str | None = option("The same student, trained on the labels alone, to see what the teacher gave.")
+
+
+@dataclass
+class ReportOptions:
+    """How they are compared."""
+
+    _argument_group_name = "report"
+
+    output_dir: str = field(metadata={"help": "The folder that is written: page, plots, JSON and Markdown."})
+    confidence: float = option("Of the intervals.", 0.95)
+    num_resamples: int = option("Draws of rows, for intervals and tests.", 1000)
+    batch_size: int = option("Rows at a time.", 8)
+    use_cpu: bool = option("Leave accelerators alone.", False)
+
+
+@dataclass
 class ExportOptions:
     """What is exported, and how it is tried."""
 
@@ -191,6 +222,27 @@ class ExportOptions:
     int8: bool = option("Store weights as 8-bit integers (onnx).", False)
     num_rows: int = option("Rows of the evaluation data on which the program is compared with the model.", 100)
     batch_size: int = option("Rows at a time, on which it is also timed.", 8)
+
+
+@dataclass
+class CacheOptions:
+    """What is kept of the answers, and where."""
+
+    _argument_group_name = "cache"
+
+    output_dir: str = field(metadata={"help": "The folder that is written."})
+    top_k: int | None = option(
+        "Keep this many of the likeliest tokens of a position, of language models; all if left out."
+    )
+    dtype: Literal["float16", "bfloat16", "float32", "uint8"] = field(
+        default="float16", metadata={"help": "What numbers are kept in."}
+    )
+    epochs: int | None = option("Of how many epochs to keep the answers, where each has masks of its own (fill-mask).")
+    batch_size: int = option("Rows that the teacher reads at once.", 32)
+    seed: int = option(
+        "Holds out the rows to evaluate on, where there is no split of them; that of the distillation.", 42
+    )
+    use_cpu: bool = option("Leave accelerators alone.", False)
 
 
 @dataclass

@@ -6,7 +6,7 @@ from typing import Any
 from hf_distill.cli.arguments import CheckOptions, DataOptions, ObjectiveOptions, StudentOptions, TeacherOptions
 from hf_distill.cli.calls import data_of, objective_of, source_of, task_of
 from hf_distill.invariances import check_invariances
-from hf_distill.jobs.distilling import make_pair
+from hf_distill.jobs.pairs import make_pair
 from hf_distill.rehearsal import preflight_report
 from hf_distill.training_args import DistillationTrainingArguments
 

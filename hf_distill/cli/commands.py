@@ -5,14 +5,17 @@ from dataclasses import dataclass
 from hf_distill.cli.arguments import (
     BaselineOptions,
     BudgetOptions,
+    CacheOptions,
     CheckOptions,
     DataOptions,
     EvaluationOptions,
     ExportOptions,
+    FinishedOptions,
     ModelOptions,
     ObjectiveOptions,
     OptionalTeacherOptions,
     OutputOptions,
+    ReportOptions,
     ResumeOptions,
     SearchOptions,
     StudentOptions,
@@ -52,6 +55,11 @@ COMMANDS = {
         "--teacher TEACHER --num_hidden_layers 3 --output_dir OUT",
         (TeacherOptions, StudentOptions, OutputOptions),
     ),
+    "cache": Command(
+        "ask a teacher once about every row, and keep its answers to train from",
+        "--teacher TEACHER --dataset DATA --output_dir OUT",
+        (TeacherOptions, DataOptions, CacheOptions),
+    ),
     "check": Command(
         "rehearse a step and try the promised equalities, without training",
         "--teacher TEACHER --num_hidden_layers 3 --dataset DATA",
@@ -63,6 +71,11 @@ COMMANDS = {
         "measure a model, alone or beside a teacher",
         "--model MODEL --dataset DATA",
         (ModelOptions, OptionalTeacherOptions, DataOptions, EvaluationOptions),
+    ),
+    "report": Command(
+        "compare finished models: what was gained and lost, as a page, plots, JSON and Markdown",
+        "--teacher TEACHER --student STUDENT --baseline BASELINE --dataset DATA --output_dir OUT",
+        (FinishedOptions, TeacherOptions, DataOptions, ReportOptions),
     ),
     "tune": Command(
         "find temperature, alpha and learning rate by trying, with Optuna",

@@ -32,7 +32,18 @@ def run(
     rows = data_of(data, task_of(teacher.task, teacher.teacher), args.seed)
     is_main = args.process_index == 0
     evidence = open_job(str(args.output_dir), said, job.resume, writes=is_main)
-    found = distil(teacher.teacher, source, rows, args, evidence, objective, comparison.baseline, job.resume)
+    found = distil(
+        teacher.teacher,
+        source,
+        rows,
+        args,
+        evidence,
+        objective,
+        comparison.baseline,
+        comparison.exports,
+        comparison.leave_one_out,
+        job.resume,
+    )
     if is_main:
         print(table(found))
         print(f"The student is in {args.output_dir}, with {evidence.path.name}, a card and a report.")

@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
+from hf_distill.cli.arguments import ResumeOptions
 from hf_distill.cli.commands import COMMANDS
 from hf_distill.version import __version__
 
@@ -44,7 +45,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # from the parser, which has said why
         return end.code if isinstance(end.code, int) else 1
     except KeyboardInterrupt as stop:
-        return say_stopped(stop)
+        return say_stopped(stop, words[0])
     except Exception as error:
         if shows_traceback:
             traceback.print_exc()
@@ -77,10 +78,11 @@ def overview() -> str:
     )
 
 
-def say_stopped(stop: KeyboardInterrupt) -> int:
-    """Say that a run was stopped, and how it goes on; the exit code."""
+def say_stopped(stop: KeyboardInterrupt, name: str) -> int:
+    """Say that a run of a command was stopped, and how it goes on; the exit code."""
     number = getattr(stop, "signal_number", 2)
-    print(f"hf-distill: {in_one_line(stop) if str(stop) else 'stopped'}; go on with --resume.", file=sys.stderr)
+    how = "go on with --resume" if ResumeOptions in COMMANDS[name].groups else "give the same command again"
+    print(f"hf-distill: {in_one_line(stop) if str(stop) else 'stopped'}; {how}.", file=sys.stderr)
     return 128 + int(number)
 
 

@@ -31,4 +31,7 @@ def run(
     found = shrink(teacher.teacher, plan, rows, args, evidence, job.resume)
     if is_main:
         print(table(found))
-        print(f"The student is in {args.output_dir}, with {evidence.path.name}.")
+        print(
+            f"The student is in {args.output_dir}, with {evidence.path.name}, a card, a report and its programs for "
+            "other runtimes."
+        )

@@ -7,7 +7,7 @@ import yaml
 
 from hf_distill.cli.arguments import DataOptions, ObjectiveOptions, SearchOptions, StudentOptions, TeacherOptions
 from hf_distill.cli.calls import data_of, objective_of, source_of, task_of
-from hf_distill.jobs.distilling import make_pair
+from hf_distill.jobs.pairs import make_pair
 from hf_distill.jobs.tuning import SearchSpace, tune
 from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.whole_files import write_whole

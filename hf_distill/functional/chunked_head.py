@@ -7,7 +7,7 @@ teacher, value and gradient of that chunk, and the gradient of hidden states and
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -66,6 +66,8 @@ def chunked_distillation_loss(
     teacher_logits: LinearLogits | TopKLogits | Tensor,
     labels: Tensor | None = None,
     *,
+    mask: Tensor | None = None,
+    num_classes: int | None = None,
     temperature: float = 1.0,
     divergence: Callable[..., Tensor] = forward_kl,
     soft_weight: float | Tensor = 1.0,
@@ -88,13 +90,17 @@ def chunked_distillation_loss(
     and the sums that the gradients are, in float32 (float64 if either side is). A logit of minus infinity counts as
     the smallest number there is, so that a class which neither model has contributes nothing.
 
-    Shapes: N positions, all of which count (pick those that do first: `hidden_states[mask]`); V vocabulary.
+    Shapes: N positions; V vocabulary. Positions that do not count are better picked first (`hidden_states[mask]`)
+    where nothing has to wait for their number; `mask` computes them and leaves them out.
 
     Args:
         student_logits: N positions.
         teacher_logits: the same, with a width and head of its own; or `(N, V)`, any float dtype; or of those the k
             likeliest.
         labels: int64 `(N,)`, −100 where there is none. None leaves the cross-entropy out.
+        mask: bool `(N,)`, True where a position counts. None counts all. Elsewhere value and gradient are exactly 0.
+        num_classes: how many classes, the first of both, the divergence is over, where one of the two has further
+            ones; a top k holds none of these. The cross-entropy is over all that the student has.
         temperature: T > 0, of a top k at least 1.
         divergence: `forward_kl` or `reverse_kl`; the latter not of a top k.
         soft_weight, hard_weight: numbers, or 0-d tensors such as weight / count.
@@ -113,7 +119,15 @@ def chunked_distillation_loss(
         >>> loss.soft, loss.hard  # as `forward_kl`, and −log ¼
         (tensor(0.1438), tensor(1.3863))
     """
-    _check(student_logits, teacher_logits, labels, temperature, divergence, chunk_size)
+    if num_classes is not None:
+        teacher_logits = _first_classes(teacher_logits, num_classes)
+    _check(student_logits, teacher_logits, labels, mask, num_classes, temperature, divergence, chunk_size)
+    if mask is not None:
+        student_logits = _at_counted(student_logits, mask)
+        teacher_logits = (
+            _at_counted(teacher_logits, mask) if isinstance(teacher_logits, LinearLogits) else teacher_logits
+        )
+        labels = None if labels is None else labels.masked_fill(~mask, IGNORED_LABEL)
     hidden_states, weight, bias = student_logits[:3]
     given = soft_weight, 0.0 if labels is None else hard_weight
     weights = [each if isinstance(each, Tensor) else hidden_states.new_full((), each) for each in given]
@@ -126,6 +140,8 @@ def chunked_distillation_loss(
         student_logits=_as_multiplied(student_logits),
         teacher_logits=teacher,
         labels=labels,
+        mask=mask,
+        num_classes=num_classes,
         temperature=temperature,
         reverses=divergence is reverse_kl,
         soft_weight=weights[0],
@@ -144,6 +160,8 @@ class _Work:
     student_logits: LinearLogits
     teacher_logits: LinearLogits | _TopKTargets | Tensor
     labels: Tensor | None
+    mask: Tensor | None
+    num_classes: int | None
     temperature: float
     reverses: bool
     soft_weight: Tensor
@@ -177,6 +195,8 @@ class _Work:
             softened,
             scores,
             None if self.labels is None else self.labels[chunk],
+            None if self.mask is None else self.mask[chunk],
+            self.num_classes,
             self.temperature,
             self.reverses,
             self.soft_weight,
@@ -239,6 +259,8 @@ def _kernel(
     student: Tensor,
     teacher: Tensor | _TopKTargets,
     labels: Tensor | None,
+    mask: Tensor | None,
+    num_classes: int | None,
     temperature: float,
     reverses: bool,
     soft_weight: Tensor,
@@ -253,12 +275,22 @@ def _kernel(
     hard, hard_gradient = student.new_zeros(()), None
     if labels is not None:
         hard, hard_gradient = _hard_part(student, labels, temperature, hard_weight)
+    shared = student
+    if num_classes is not None:
+        shared = student[:, :num_classes]
+        shared.sub_(shared.amax(dim=-1, keepdim=True))
     if isinstance(teacher, _TopKTargets):
-        values, gradient = _top_k_part(student, teacher)
+        values, gradient = _top_k_part(shared, teacher)
     else:
         teacher.sub_(teacher.amax(dim=-1, keepdim=True))
-        values, gradient = (_reverse_kl_part if reverses else _forward_kl_part)(student, teacher)
+        values, gradient = (_reverse_kl_part if reverses else _forward_kl_part)(shared, teacher)
     gradient.mul_((soft_weight * temperature).to(gradient.dtype))
+    if mask is not None:
+        values = values.masked_fill(~mask[:, None], 0.0)
+        gradient.masked_fill_(~mask[:, None], 0.0)
+    if num_classes is not None:  # the gradient has taken the place of the logits
+        student[:, num_classes:] = 0.0
+        gradient = student
     if hard_gradient is not None:
         gradient.add_(hard_gradient)
     return torch.stack((temperature**2 * values.sum(), hard)), gradient
@@ -266,7 +298,48 @@ def _kernel(
 
 @cache
 def _compiled_kernel() -> Callable[..., tuple[Tensor, Tensor]]:
-    return torch.compile(_kernel)
+    return torch.compile(_fusible_kernel)
+
+
+def _fusible_kernel(
+    student: Tensor,
+    teacher: Tensor | _TopKTargets,
+    labels: Tensor | None,
+    mask: Tensor | None,
+    num_classes: int | None,
+    temperature: float,
+    reverses: bool,
+    soft_weight: Tensor,
+    hard_weight: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """`_kernel` of whole logits written for the compiler: nothing in place and no scatter, so that all of it becomes
+    three passes over the logits and none over anything else."""
+    if isinstance(teacher, _TopKTargets) or mask is not None or num_classes is not None:
+        return _kernel(student, teacher, labels, mask, num_classes, temperature, reverses, soft_weight, hard_weight)
+    student, teacher = (each - each.amax(dim=-1, keepdim=True) for each in (student, teacher))
+    student_exp, teacher_exp = student.exp(), teacher.exp()
+    student_mass, teacher_mass = (each.sum(dim=-1, keepdim=True) for each in (student_exp, teacher_exp))
+    if reverses:
+        log_ratio, exponentials, mass, other_mass = student - teacher, student_exp, student_mass, teacher_mass
+    else:
+        log_ratio, exponentials, mass, other_mass = teacher - student, teacher_exp, teacher_mass, student_mass
+    mean = (exponentials * log_ratio).sum(dim=-1, keepdim=True) / mass
+    soft = (mean - mass.log() + other_mass.log()).sum()
+    share = (soft_weight * temperature).to(student.dtype)
+    if reverses:
+        gradient = student_exp * (share / student_mass) * (log_ratio - mean)
+    else:
+        gradient = student_exp * (share / student_mass) - teacher_exp * (share / teacher_mass)
+    if labels is None:
+        return torch.stack((temperature**2 * soft, soft.new_zeros(()))), gradient
+    counted, target = (labels != IGNORED_LABEL)[:, None], labels.clamp(min=0)[:, None]
+    hard_exp = (temperature * student).exp()
+    hard_mass = hard_exp.sum(dim=-1, keepdim=True)
+    values = hard_mass.log() - temperature * student.gather(1, target)
+    share = (counted * hard_weight).to(student.dtype)
+    is_target = torch.arange(student.shape[-1], device=student.device) == target
+    gradient = gradient + hard_exp * (share / hard_mass) - torch.where(is_target, share, 0.0)
+    return torch.stack((temperature**2 * soft, values.masked_fill(~counted, 0.0).sum())), gradient
 
 
 def _hard_part(student: Tensor, labels: Tensor, temperature: float, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -329,6 +402,18 @@ def _without_infinity(logits: Tensor) -> Tensor:
     return logits.clamp_(min=torch.finfo(logits.dtype).min / 4)
 
 
+def _first_classes(logits: LinearLogits | TopKLogits | Tensor, count: int) -> LinearLogits | TopKLogits | Tensor:
+    """Of a top k, which holds no others, the number alone."""
+    if isinstance(logits, LinearLogits):
+        return logits._replace(weight=logits.weight[:count], bias=None if logits.bias is None else logits.bias[:count])
+    return replace(logits, num_classes=count) if isinstance(logits, TopKLogits) else logits[:, :count]
+
+
+def _at_counted(logits: LinearLogits, mask: Tensor) -> LinearLogits:
+    """Whatever stands elsewhere would reach the weight's gradient, since 0 times NaN is NaN."""
+    return logits._replace(hidden_states=logits.hidden_states.masked_fill(~mask[:, None], 0.0))
+
+
 def _as_multiplied(logits: LinearLogits) -> LinearLogits:
     """Without graph, in the dtype of autocast where it is on, else in that of the weight."""
     device = logits.weight.device.type
@@ -342,12 +427,18 @@ def _check(
     student: LinearLogits,
     teacher: LinearLogits | TopKLogits | Tensor,
     labels: Tensor | None,
+    mask: Tensor | None,
+    num_classes: int | None,
     temperature: float,
     divergence: Callable[..., Tensor],
     chunk_size: int,
 ) -> None:
-    faults = _faults_of_shapes(student, teacher)
+    faults = _faults_of_shapes(student, teacher, num_classes)
     num_positions = len(student.hidden_states)
+    if mask is not None and (mask.dtype != torch.bool or mask.shape != (num_positions,)):
+        faults.append(
+            f"mask is {mask.dtype} of shape {tuple(mask.shape)}. Pass a bool mask of shape ({num_positions},)."
+        )
     if labels is not None and (labels.dtype != torch.int64 or labels.shape != (num_positions,)):
         faults.append(
             f"labels are {labels.dtype} of shape {tuple(labels.shape)}. Pass int64 labels of shape "
@@ -365,7 +456,9 @@ def _check(
         raise ConfigurationError(" ".join(faults))
 
 
-def _faults_of_shapes(student: LinearLogits, teacher: LinearLogits | TopKLogits | Tensor) -> list[str]:
+def _faults_of_shapes(
+    student: LinearLogits, teacher: LinearLogits | TopKLogits | Tensor, num_classes: int | None
+) -> list[str]:
     faults = []
     for side, source in {"student": student, "teacher": teacher}.items():
         if isinstance(source, LinearLogits):
@@ -380,13 +473,18 @@ def _faults_of_shapes(student: LinearLogits, teacher: LinearLogits | TopKLogits 
                     f"the {side} has hidden_states of shape {shapes[0]}, a weight of shape {shapes[1]} and a bias of "
                     f"shape {shapes[2]}. Pass (N, H), (V, H) and (V,)."
                 )
-    ours, theirs = (
-        each.hidden_states.shape[:1] + each.weight.shape[:1] if isinstance(each, LinearLogits) else each.shape
-        for each in (student, teacher)
+    own_classes = student.weight.shape[0]
+    if num_classes is not None and not 0 < num_classes <= own_classes:
+        faults.append(f"num_classes is {num_classes}, and the student has {own_classes} classes. Pass at most these.")
+    ours = len(student.hidden_states), own_classes if num_classes is None else num_classes
+    theirs: tuple[int, ...] = (
+        (len(teacher.hidden_states), len(teacher.weight))
+        if isinstance(teacher, LinearLogits)
+        else tuple(teacher.shape)
     )
     if ours != theirs:
         faults.append(
-            f"the student has logits of shape {tuple(ours)} and the teacher {tuple(theirs)}. Pass the same positions "
+            f"the student has logits of shape {ours} and the teacher {theirs}. Pass the same positions "
             "and classes of both."
         )
     return faults

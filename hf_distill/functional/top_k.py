@@ -14,6 +14,10 @@ from hf_distill.functional.precision import computation_dtype
 from hf_distill.types import TAIL_EXPONENTS, TopKLogits
 
 
+_STEEPEST, _NUM_HALVINGS = 1e6, 60
+"""The interval in which the power of a power law is looked for, and how often it is halved."""
+
+
 def top_k_logits(logits: Tensor, k: int) -> TopKLogits:
     """The k likeliest classes of each position, and how much all others weigh together.
 
@@ -35,6 +39,37 @@ def top_k_logits(logits: Tensor, k: int) -> TopKLogits:
     others = log_p.scatter(-1, indices, -torch.inf)
     tail = torch.stack([_log_sum(others, exponent)[0] for exponent in TAIL_EXPONENTS], dim=-1)
     return TopKLogits(values, indices, tail, num_classes - values.shape[-1], num_classes)
+
+
+def top_k_of_known(log_probabilities: Tensor, classes: Tensor, k: int, num_classes: int) -> TopKLogits:
+    """The k likeliest classes of each position, where only some classes are known, the k likeliest among them.
+
+    What all others weigh together is then known at temperature 1 alone: it is what the k leave of 1. At other
+    temperatures it is taken to be what a power law weighs that begins at the last of the k and has this sum:
+
+        p_r = p_k · (r / k)^−a  for the ranks r = k + 1 … C,   Σ_r p_r = 1 − Σ_i≤k p_i
+
+    with sums taken for integrals. a = 0 is the most that others can weigh when softened, none being likelier than the
+    last of the k.
+
+    Shapes: … positions, any number of axes; n ≥ k classes known; C classes.
+
+    Args:
+        log_probabilities: `(…, n)`, at temperature 1; −∞ where there is no class.
+        classes: `(…, n)`, int64: which they are.
+        k: how many are kept.
+        num_classes: C.
+
+    Example:
+
+        >>> known = torch.tensor([0.25, 0.50]).log(), torch.tensor([2, 0])
+        >>> kept = top_k_of_known(*known, k=2, num_classes=4)
+        >>> kept.indices, kept.tail[0].exp()
+        (tensor([0, 2]), tensor(0.2500))
+    """
+    log_p, order = log_probabilities.double().topk(k, dim=-1)
+    tail = _power_law_tail(log_p, num_classes - k).float()
+    return TopKLogits(log_p.float(), classes.gather(-1, order), tail, num_classes - k, num_classes)
 
 
 def on_top_k(divergence: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -171,3 +206,27 @@ def _tail_at(exponent: float, teacher_logits: TopKLogits) -> Tensor:
     tail = teacher_logits.tail
     between = of_even * math.log(teacher_logits.num_others) + (tail * tail.new_tensor(shares)).sum(-1)
     return between.where(tail[..., 0] > -torch.inf, -torch.inf)
+
+
+def _power_law_tail(log_p: Tensor, num_others: int) -> Tensor:
+    """log Σ p_r^β over others that follow the k of `log_p`, `(…, k)`, by a power law, `(…, 3)`."""
+    k, last = log_p.shape[-1], log_p[..., -1]
+    if num_others == 0:
+        return log_p.new_full((*last.shape, len(TAIL_EXPONENTS)), -torch.inf)
+    rounding = last.exp().clamp(max=torch.finfo(torch.float32).eps)  # below it, 1 − Σ p says nothing
+    log_rest = (1 - log_p.exp().sum(-1)).maximum(rounding).log().minimum(last + math.log(num_others))
+    start, width = math.log((k + 0.5) / k), math.log((num_others + k + 0.5) / (k + 0.5))
+
+    def log_ranks(power: Tensor) -> Tensor:
+        """log Σ_r (r / k)^−power, the sum as an integral."""
+        slope = 1 - power
+        size = slope.abs().clamp(min=1e-9)
+        return math.log(k) + slope * start + (slope * width).clamp(min=0) + (-torch.expm1(-size * width) / size).log()
+
+    low, high = torch.zeros_like(last), torch.full_like(last, _STEEPEST)
+    for _ in range(_NUM_HALVINGS):
+        middle = (low + high) / 2
+        is_flat = last + log_ranks(middle) > log_rest
+        low, high = middle.where(is_flat, low), high.where(is_flat, middle)
+    softened = [log_rest if beta == 1 else beta * last + log_ranks(beta * low) for beta in TAIL_EXPONENTS]
+    return torch.stack(softened, dim=-1)

@@ -1,7 +1,6 @@
 """The whole job: a teacher, a student, data; a student that has learnt, and what it has learnt."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,64 +8,20 @@ from transformers import PreTrainedModel
 
 from hf_distill.jobs.data import Data
 from hf_distill.jobs.evidence import Evidence
-from hf_distill.jobs.models import StudentSource, load_model, load_processor, make_student, reads_alike
+from hf_distill.jobs.exporting import EXPORTS, NO_PROGRAMS, programs_of
+from hf_distill.jobs.leaving_out import check_terms, without_each
+from hf_distill.jobs.models import StudentSource, load_model, load_processor, make_student
+from hf_distill.jobs.pairs import Pair, make_pair
 from hf_distill.jobs.reporting import REPORT, write_report
-from hf_distill.jobs.training import measure, train, trainer_for
+from hf_distill.jobs.training import LABELS_ALONE, load_state, measure, measure_trained, train, trainer_for
 from hf_distill.objective import Objective
-from hf_distill.processing import Reading
+from hf_distill.teachers import CachedTeacher
 from hf_distill.trainer import DistillationTrainer
 from hf_distill.training_args import DistillationTrainingArguments
 
 
 BASELINE = "baseline"
 """The folder, in that of the job, of the student that learnt from the labels alone."""
-
-LABELS_ALONE: dict[str, Any] = {"alpha": 1.0, "preflight": False, "report_agreement": False, "push_to_hub": False}
-"""The arguments of a Trainer without a teacher. The student that is compared is not what is pushed."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Teacher and student, and how each reads the data."""
-
-    teacher: PreTrainedModel
-    student: PreTrainedModel
-    data: Data
-    teacher_reading: Reading
-    student_reading: Reading
-    teacher_processor: Any
-    """The teacher's own, where it reads other inputs than the student."""
-
-    def trainer(
-        self, args: DistillationTrainingArguments, objective: Objective | None = None, **changes: Any
-    ) -> DistillationTrainer:
-        """Of the student, taught by the teacher."""
-        return trainer_for(
-            self.student,
-            self.data,
-            self.student_reading,
-            args,
-            self.teacher,
-            objective,
-            self.teacher_processor,
-            **changes,
-        )
-
-
-def make_pair(teacher: str, source: StudentSource, data: Data, seed: int) -> Pair:
-    """Load the teacher, and make the student."""
-    model = load_model(teacher, data.task_name)
-    processor = load_processor(teacher, data.task_name)
-    student = make_student(source, model, data.task_name, seed)
-    own = processor if source.name_or_path is None else load_processor(source.name_or_path, data.task_name)
-    return Pair(
-        model,
-        student,
-        data,
-        data.reading(model, processor),
-        data.reading(student, own),
-        None if reads_alike(own, processor) else processor,
-    )
 
 
 def distil(
@@ -77,31 +32,40 @@ def distil(
     evidence: Evidence,
     objective: Objective | None = None,
     with_baseline: bool = False,
+    with_exports: bool = False,
+    steps_without_each: int | None = None,
     resume: bool = False,
 ) -> Mapping[str, Any]:
     """Measure the teacher and the student as it is made; distil it, measure it again, and report on it.
 
     Args:
-        teacher: an id or a path.
+        teacher: an id or a path, also of a cache, which is not measured itself.
         source: of the student.
         data: with rows to train on.
         args: of the Trainer; the student is saved in their `output_dir`.
         evidence: where the measurements are kept.
         objective: in place of the default by `args.temperature` and `args.alpha`.
         with_baseline: whether the same student is also trained on the labels alone, in the folder `baseline`.
+        with_exports: whether the student is also exported, in the folder `exports`, for the report.
+        steps_without_each: if given, the student is trained again for so many steps with all terms and without each
+            of them, for the report to say which one helped.
         resume: whether to go on with what an earlier run of the same job has left.
 
     Returns:
-        Name → measurements, of `teacher`, `student before`, `distilled` and, with a baseline, `labels alone`.
+        Name → measurements, of `teacher`, `student before`, `distilled` and, with a baseline, `labels alone`; and of
+        what else was asked for.
     """
+    if steps_without_each is not None:
+        check_terms(objective, args, steps_without_each)
+    known = set(evidence.found)
     pair = make_pair(teacher, source, data, args.seed)
     trainer = pair.trainer(args, objective, report_agreement=_can_agree(pair))
-    if data.has_labels:
-        evidence.measured("teacher", lambda: _measured_teacher(pair, args))
+    if "teacher" not in evidence.found and (own := _teacher_alone(pair, args)) is not None:
+        evidence.measured("teacher", lambda: measure(own))
     evidence.measured("student before", lambda: measure(trainer))
     if "distilled" not in evidence.found:
         train(trainer, resume)
-        evidence.measured("distilled", lambda: measure(trainer))
+        evidence.measured("distilled", lambda: measure_trained(trainer))
     baseline = None
     if with_baseline:
         student = make_student(source, pair.teacher, data.task_name, args.seed)
@@ -110,16 +74,27 @@ def distil(
         if "labels alone" not in evidence.found:
             train(baseline, resume)
             evidence.measured("labels alone", lambda: measure(baseline))
-    if not (Path(str(args.output_dir)) / REPORT).is_dir():
+    trials = None
+    if steps_without_each is not None:
+        trials = without_each(pair, source, args, objective, evidence, steps_without_each, resume)
+    programs = NO_PROGRAMS
+    folder = str(args.output_dir)
+    if with_exports and args.world_size == 1:
+        programs = programs_of(folder, data, f"{folder}/{EXPORTS}", evidence, args.per_device_eval_batch_size)
+    if not Path(folder, REPORT).is_dir() or evidence.found.keys() != known:
         for each in filter(None, (trainer, baseline)):
             if each.state.global_step == 0:  # an earlier run has trained it
                 each.model.load_state_dict(load_model(str(each.args.output_dir), data.task_name).state_dict())
-        write_report(trainer, None if baseline is None else baseline.model)
+                load_state(each, str(each.args.output_dir))
+        write_report(trainer, None if baseline is None else baseline.model, programs, trials)
     return evidence.found
 
 
-def _measured_teacher(pair: Pair, args: DistillationTrainingArguments) -> Mapping[str, Any]:
-    return measure(trainer_for(pair.teacher, pair.data, pair.teacher_reading, args, **LABELS_ALONE))
+def _teacher_alone(pair: Pair, args: DistillationTrainingArguments) -> DistillationTrainer | None:
+    """A Trainer of the teacher, to measure it; None where there is no model, or nothing to measure."""
+    if isinstance(pair.teacher, CachedTeacher) or pair.teacher_reading is None or not pair.data.has_labels:
+        return None
+    return trainer_for(pair.teacher, pair.data, pair.teacher_reading, args, **LABELS_ALONE)
 
 
 def _can_agree(pair: Pair) -> bool:
@@ -154,6 +129,7 @@ def compare(
         reading = data.reading(loaded, load_processor(model, data.task_name))
         return {"model": measure(trainer_for(loaded, data, reading, args, **LABELS_ALONE))}
     pair = make_pair(teacher, StudentSource(model), data, args.seed)
-    found = {"teacher": _measured_teacher(pair, args)} if data.has_labels else {}
+    own = _teacher_alone(pair, args)
+    found = {} if own is None else {"teacher": measure(own)}
     alpha = args.alpha if data.has_labels else 0.0
     return {**found, "model": measure(pair.trainer(args, report_agreement=_can_agree(pair), alpha=alpha))}

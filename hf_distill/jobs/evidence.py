@@ -78,9 +78,10 @@ def table(found: Mapping[str, Any]) -> str:
     """The measured models below each other, their scores beside each other, losses left out."""
     rows = {name: measured for name, measured in found.items() if "scores" in measured}
     scores = dict.fromkeys(name for row in rows.values() for name in row["scores"] if not name.startswith("loss"))
-    lines = [f"{'model':<16} {'parameters':>12} " + " ".join(f"{name:>12}" for name in scores)]
+    width = max(16, *map(len, rows))
+    lines = [f"{'model':<{width}} {'parameters':>12} " + " ".join(f"{name:>12}" for name in scores)]
     for name, row in rows.items():
         numbers = (row["scores"].get(score) for score in scores)
         cells = (f"{'-':>12}" if number is None else f"{number:>12.4g}" for number in numbers)
-        lines.append(f"{name:<16} {row['parameters']:>12,} " + " ".join(cells))
+        lines.append(f"{name:<{width}} {row['parameters']:>12,} " + " ".join(cells))
     return "\n".join(lines)

@@ -1,16 +1,33 @@
 """A model exported, and tried on the rows of a job."""
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from transformers.utils import logging
+
 from hf_distill.export import Export, export_model
 from hf_distill.jobs.data import Data
-from hf_distill.jobs.distilling import LABELS_ALONE
+from hf_distill.jobs.evidence import Evidence
 from hf_distill.jobs.models import load_model, load_processor
-from hf_distill.jobs.training import trainer_for
+from hf_distill.jobs.training import LABELS_ALONE, trainer_for
 from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.trial_batches import collated, sampled_rows
+
+
+logger = logging.get_logger(__name__)
+
+EXPORTS = "exports"
+"""The folder of the programs, in that of the job."""
+
+PROGRAMS: Mapping[str, Mapping[str, Any]] = {
+    "onnx": {"format": "onnx"},
+    "onnx-int8": {"format": "onnx", "int8": True},
+    "torch": {"format": "torch"},
+}
+"""Folder → arguments of `export_model`."""
 
 
 def export(
@@ -38,3 +55,39 @@ def export(
     exported = export_model(model, batches, path, **options)
     processor.save_pretrained(path)
     return exported
+
+
+@dataclass(frozen=True)
+class Programs:
+    """A model in every way in which it could be exported."""
+
+    made: tuple[Export, ...] = ()
+    missing: tuple[str, ...] = ()
+    """For each way in which it could not, a sentence that says why."""
+
+
+NO_PROGRAMS = Programs()
+
+
+def programs_of(
+    name_or_path: str, data: Data, folder: str | Path, evidence: Evidence, batch_size: int = 8
+) -> Programs:
+    """Export a model in every way there is, and keep each as soon as it is there.
+
+    What cannot be exported, since a library is missing or knows no way for this model, is no reason for a job to fail.
+    """
+    made, missing = [], []
+    for name, options in PROGRAMS.items():
+
+        def measured(path: Path = Path(folder) / name, options: Mapping[str, Any] = options) -> Mapping[str, Any]:
+            return {**asdict(export(name_or_path, data, path, batch_size=batch_size, **options)), "path": str(path)}
+
+        try:
+            found = evidence.measured(f"export {name}", measured)
+        except Exception as error:  # of whichever library
+            reason = " ".join(str(error).split()) or type(error).__name__
+            missing.append(f"The student was not exported as {name}: {reason}")
+            logger.warning(missing[-1])
+        else:
+            made.append(Export(**{**found, "path": Path(found["path"])}))
+    return Programs(tuple(made), tuple(missing))

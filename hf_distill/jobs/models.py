@@ -7,10 +7,12 @@ from typing import Any
 import transformers
 from transformers import AutoConfig, PreTrainedModel, set_seed
 
+from hf_distill.cache import is_cache
 from hf_distill.errors import ConfigurationError
 from hf_distill.heads.resolve import class_names
 from hf_distill.processing import TASKS, Labels, task_of
 from hf_distill.students import student_from_teacher
+from hf_distill.teachers import CachedTeacher
 
 
 CLASSES = ("id2label", "label2id", "problem_type")
@@ -29,15 +31,31 @@ class StudentSource:
 
 
 def task_of_model(name_or_path: str) -> str:
-    """The task of a model by the class that its configuration names."""
+    """The task of a model, or of the one whose answers are in a cache, by the class that its configuration names."""
+    if is_cache(name_or_path):
+        return task_of(CachedTeacher(name_or_path).config)
     return task_of(AutoConfig.from_pretrained(name_or_path))
 
 
 def load_model(name_or_path: str, task: str, **configuration: Any) -> PreTrainedModel:
-    """A model with the head of a task."""
+    """A model with the head of a task.
+
+    Raises:
+        ConfigurationError: if it is a cache.
+    """
+    if is_cache(name_or_path):
+        raise ConfigurationError(
+            f"{name_or_path!r} is a cache of a teacher's answers, which holds no weights, and a model is needed here. "
+            "Name the model that gave them."
+        )
     auto_class = getattr(transformers, TASKS[task].auto_class)
     model: PreTrainedModel = auto_class.from_pretrained(name_or_path, **configuration)
     return model
+
+
+def load_teacher(name_or_path: str, task: str) -> PreTrainedModel | CachedTeacher:
+    """A teacher: a model, or what one has answered, if it is the folder of a cache."""
+    return CachedTeacher(name_or_path) if is_cache(name_or_path) else load_model(name_or_path, task)
 
 
 def load_with_classes(name_or_path: str, task: str, labels: Labels | None, seed: int) -> PreTrainedModel:
@@ -54,17 +72,22 @@ def load_with_classes(name_or_path: str, task: str, labels: Labels | None, seed:
 
 
 def load_processor(name_or_path: str, task: str) -> Any:
-    """What reads for a model: its tokenizer, image processor or feature extractor."""
+    """What reads for a model, or has read for a cache: its tokenizer, image processor or feature extractor."""
+    if is_cache(name_or_path):
+        name_or_path = CachedTeacher(name_or_path).name_or_path
     return getattr(transformers, TASKS[task].auto_processor).from_pretrained(name_or_path)
 
 
-def make_student(source: StudentSource, teacher: PreTrainedModel, task: str, seed: int) -> PreTrainedModel:
+def make_student(
+    source: StudentSource, teacher: PreTrainedModel | CachedTeacher, task: str, seed: int
+) -> PreTrainedModel:
     """The student, the same at every call.
 
     A model of another head, or without one, gets the teacher's classes.
 
     Raises:
-        ConfigurationError: if nothing says what the student is to be, or two things do.
+        ConfigurationError: if nothing says what the student is to be, or two things do; if it is to be cut out of a
+            cache.
     """
     wanted = {name: size for name, size in source.sizes.items() if size is not None}
     if (source.name_or_path is None) == (not wanted):
@@ -75,6 +98,12 @@ def make_student(source: StudentSource, teacher: PreTrainedModel, task: str, see
         )
     set_seed(seed)
     if source.name_or_path is None:
+        if isinstance(teacher, CachedTeacher):
+            raise ConfigurationError(
+                f"the teacher is the cache {str(teacher.cache.path)!r}, which holds no weights to make a student of. "
+                "Make one of the model that gave the answers, by `hf-distill student`, and name its folder as "
+                "`student`."
+            )
         cut: PreTrainedModel = student_from_teacher(teacher, **wanted)
         return cut
     auto_class = getattr(transformers, TASKS[task].auto_class)

@@ -12,10 +12,11 @@ from typing import Any
 from transformers import TrainerCallback
 
 from hf_distill.jobs.data import Data
-from hf_distill.jobs.distilling import LABELS_ALONE, Pair, distil, make_pair
+from hf_distill.jobs.distilling import distil
 from hf_distill.jobs.evidence import Evidence
 from hf_distill.jobs.models import StudentSource, load_model, load_processor
-from hf_distill.jobs.training import trainer_for
+from hf_distill.jobs.pairs import Pair, make_pair
+from hf_distill.jobs.training import LABELS_ALONE, TRIAL, trainer_for
 from hf_distill.students import Budget, suggest_student
 from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.trial_batches import collated, sampled_rows
@@ -85,9 +86,11 @@ def shrink(
     evidence: Evidence,
     resume: bool = False,
 ) -> Mapping[str, Any]:
-    """The whole job with the student of the plan, its baseline included."""
+    """The whole job with the student of the plan, its baseline and its exports included."""
     source = StudentSource(sizes=plan.sizes)
-    return distil(teacher, source, data, args, evidence, with_baseline=data.has_labels, resume=resume)
+    return distil(
+        teacher, source, data, args, evidence, with_baseline=data.has_labels, with_exports=True, resume=resume
+    )
 
 
 def kept_plan(
@@ -128,10 +131,8 @@ def _step_seconds(pair: Pair, args: DistillationTrainingArguments) -> float:
     """The median seconds of a step, of a few on a copy of the student."""
     times = _StepTimes()
     with TemporaryDirectory() as folder:
-        changes: dict[str, Any] = {"output_dir": folder, "max_steps": TIMED_STEPS, "report_to": [], "preflight": False}
-        changes |= {"save_strategy": "no", "eval_strategy": "no", "load_best_model_at_end": False}
         trial = replace(pair, student=copy.deepcopy(pair.student))
-        trainer = trial.trainer(args, disable_tqdm=True, push_to_hub=False, **changes)
+        trainer = trial.trainer(args, output_dir=folder, max_steps=TIMED_STEPS, disable_tqdm=True, **TRIAL)
         trainer.add_callback(times)
         trainer.train()
     return statistics.median(times.seconds[WARM_UP:])

@@ -7,15 +7,31 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, set_seed
+from transformers import PreTrainedModel, TrainerState, set_seed
+from transformers.trainer import TRAINER_STATE_NAME
 
 from hf_distill.checkpoints import checkpoints, is_unfinished
 from hf_distill.jobs.data import Data
 from hf_distill.objective import Objective
 from hf_distill.preemption import SaveOnSignal
 from hf_distill.processing import Reading
+from hf_distill.teachers import CachedTeacher
 from hf_distill.trainer import DistillationTrainer
 from hf_distill.training_args import DistillationTrainingArguments
+
+
+LABELS_ALONE: dict[str, Any] = {"alpha": 1.0, "preflight": False, "report_agreement": False, "push_to_hub": False}
+"""The arguments of a Trainer without a teacher. The student that is compared is not what is pushed."""
+
+TRIAL: dict[str, Any] = {
+    "save_strategy": "no",
+    "eval_strategy": "no",
+    "load_best_model_at_end": False,
+    "report_to": [],
+    "preflight": False,
+    "push_to_hub": False,
+}
+"""The arguments of a training of which nothing is kept."""
 
 
 def trainer_for(
@@ -23,7 +39,7 @@ def trainer_for(
     data: Data,
     reading: Reading,
     args: DistillationTrainingArguments,
-    teacher: PreTrainedModel | None = None,
+    teacher: PreTrainedModel | CachedTeacher | None = None,
     objective: Objective | None = None,
     teacher_processor: Any = None,
     model_init: Callable[..., PreTrainedModel] | None = None,
@@ -96,3 +112,17 @@ def measure(trainer: DistillationTrainer) -> Mapping[str, Any]:
         "seconds": seconds,
         "scores": {short: metrics[name] for name, short in names.items() if short not in (*apart, "epoch")},
     }
+
+
+def measure_trained(trainer: DistillationTrainer) -> Mapping[str, Any]:
+    """`measure`, after which what was logged is in the Trainer's folder."""
+    found = measure(trainer)
+    trainer.save_state()
+    return found
+
+
+def load_state(trainer: DistillationTrainer, folder: str | Path) -> None:
+    """What a training that has ended in a folder has logged, if it has left that there."""
+    path = Path(folder) / TRAINER_STATE_NAME
+    if path.is_file():
+        trainer.state = TrainerState.load_from_json(str(path))

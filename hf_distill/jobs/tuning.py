@@ -9,8 +9,8 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from hf_distill.errors import ConfigurationError
-from hf_distill.jobs.distilling import Pair
 from hf_distill.jobs.models import StudentSource, make_student
+from hf_distill.jobs.pairs import Pair
 from hf_distill.jobs.training import trainer_for
 from hf_distill.objective import Objective
 from hf_distill.training_args import DistillationTrainingArguments

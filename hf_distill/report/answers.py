@@ -15,7 +15,7 @@ from hf_distill.heads.classification import MultiLabelHead
 from hf_distill.report.resampling import Sums
 from hf_distill.report.row_sums import RowSums, best_spans, row_sums, transcript_sums
 from hf_distill.trial_batches import collated, leaving_no_trace
-from hf_distill.types import IGNORED_LABEL, Batch, Positions, Requirements, Signals, Unit
+from hf_distill.types import IGNORED_LABEL, Batch, Positions, Requirements, Signals, TopKLogits, Unit
 
 
 MAX_TEXT = 400
@@ -57,7 +57,7 @@ def collect(trainer: Any, baseline: nn.Module | None, dataset: Iterable[Any]) ->
             teacher = signals.get("teacher") if trainer._alignment.same_classes else None
             for model, said in signals.items():
                 is_compared = model != "teacher" and teacher is not None
-                if model == "teacher" and teacher is None:
+                if model == "teacher" and (teacher is None or isinstance(said.logits, TopKLogits)):
                     continue
                 counted = _sums(trainer, said, teacher if is_compared else None, where, batch)
                 sums.setdefault(model, []).append(counted)

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import unwrap_peft_model
 
 from hf_distill.errors import ClassMismatchError, ConfigurationError, EmptyDatasetError, MissingTeacherError
+from hf_distill.export import Export
 from hf_distill.position_tables import max_positions
 from hf_distill.rehearsal import obstacle, rehearsed
 from hf_distill.report import statistics
@@ -24,6 +25,7 @@ from hf_distill.report.results import (
     ClassResult,
     Cost,
     DistillationReport,
+    ExportResult,
     Imitation,
     MetricResult,
     ModelResult,
@@ -31,7 +33,7 @@ from hf_distill.report.results import (
 from hf_distill.report.sources import hub_id
 from hf_distill.report.term_words import term_rows
 from hf_distill.report.user_metrics import user_metrics
-from hf_distill.teachers import online_teachers
+from hf_distill.teachers import CachedTeacher, online_teachers
 
 
 MAX_CURVE_POINTS = 500
@@ -47,6 +49,7 @@ def distillation_report(
     batch_sizes: Sequence[int] = (1, 8, 32),
     lengths: Sequence[int] | None = None,
     num_examples: int = 12,
+    exports: Sequence[Export] = (),
     seed: int = 0,
 ) -> DistillationReport:
     """Teacher and student of a [`DistillationTrainer`] side by side, on the same rows.
@@ -64,6 +67,7 @@ def distillation_report(
         batch_sizes: at which forward passes are timed; none leaves the timing out.
         lengths: tokens of a row at which they are timed; the median and the longest of the rows by default.
         num_examples: rows to show on which the models differ.
+        exports: what [`export_model`] made of the student.
         seed: of the resampling.
 
     Raises:
@@ -99,6 +103,7 @@ def distillation_report(
         examples=differing_rows(trainer.head, answers, num_examples),
         curves=_curves(trainer.state.log_history),
         terms=rehearsal.terms,
+        exports=tuple(map(_export, exports)),
         settings=_settings(trainer),
         notes=_notes(trainer, baseline, metrics, rehearsal.terms, answers),
     )
@@ -215,7 +220,9 @@ def _models(
         model = models[name]
         if model is None:
             parameters = sum(each.model.num_parameters() for each in online_teachers(trainer.teacher))
-            results[name] = ModelResult(type(trainer.teacher).__name__, None, Cost(parameters, 0))
+            cost = Cost(parameters, 0) if parameters else None  # answers that were kept
+            calibration = _calibration(answers.sums, bootstrap, name)
+            results[name] = ModelResult(type(trainer.teacher).__name__, None, cost, calibration)
             continue
         was_training = model.training
         with trainer.compute_loss_context_manager():
@@ -273,25 +280,44 @@ def _curves(history: Sequence[Mapping[str, float]]) -> dict[str, tuple[tuple[int
     return {name: tuple(points[:: 1 + len(points) // MAX_CURVE_POINTS]) for name, points in curves.items()}
 
 
+def _export(made: Export) -> ExportResult:
+    """An export as the report shows it, without the path."""
+    name = "ONNX Runtime" if made.format == "onnx" else "torch.export"
+    return ExportResult(
+        f"{name}, 8-bit weights" if made.int8 else name,
+        made.num_bytes,
+        made.num_rows,
+        made.max_difference,
+        made.agreement,
+        made.batch_ms,
+        made.model_batch_ms,
+        made.speedup,
+    )
+
+
 def _settings(trainer: Any) -> dict[str, str]:
     args = trainer.args
     device = torch.cuda.get_device_name(args.device) if args.device.type == "cuda" else str(args.device)
-    settings = {
-        **{
-            f"term {name}": f"weight {weight}, {words.strip('`')}"
-            for name, weight, words in term_rows(trainer.distillation_objective)
-        },
+    measured = {
+        "measured on": f"{device}, {torch.get_num_threads()} CPU threads",
+        "versions": f"torch {torch.__version__}, transformers {transformers.__version__}",
+    }
+    if trainer.state.global_step == 0:  # another one has trained the student, in a way of its own
+        return measured
+    terms = term_rows(trainer.distillation_objective)
+    return {
+        **{f"term {name}": f"weight {weight}, {words.strip('`')}" for name, weight, words in terms},
         "learning rate": f"{args.learning_rate:g}",
         "batch size": str(args.train_batch_size * args.gradient_accumulation_steps * args.world_size),
         "steps": str(trainer.state.global_step),
         "seed": str(args.seed),
-        "measured on": f"{device}, {torch.get_num_threads()} CPU threads",
-        "versions": f"torch {torch.__version__}, transformers {transformers.__version__}",
+        **measured,
     }
-    return settings
 
 
 def _notes(trainer: Any, baseline: Any, metrics: Any, terms: Any, answers: Answers) -> tuple[str, ...]:
+    is_cached = isinstance(trainer.teacher, CachedTeacher)
+    gives_top_k = is_cached and trainer.teacher.gives_top_k
     checks = {
         "No student trained on the labels alone was given, so the report cannot say whether distilling helped.": (
             baseline is None
@@ -300,10 +326,13 @@ def _notes(trainer: Any, baseline: Any, metrics: Any, terms: Any, answers: Answe
             not metrics
         ),
         "Student and teacher write in other tokens, so they are not compared token by token.": (
-            "teacher" not in answers.sums
+            not trainer._alignment.same_classes
         ),
+        "Only the likeliest tokens of the teacher are kept, so it has no scores of its own here, and KL is taken over "
+        "these tokens and all others together.": gives_top_k,
         "The terms were not rehearsed: the trainer has no training data that could be read.": not terms,
-        "The teacher is no single model, so it was not timed.": _only_teacher(trainer) is None,
+        "The teacher is no single model, so it was not timed.": _only_teacher(trainer) is None and not is_cached,
+        "The teacher is a cache of answers: it was not timed, and `compute_metrics` knows nothing of it.": is_cached,
         "Perplexity and accuracy are those of the next token given the true text before it; no text was generated.": (
             trainer.head.is_language_model
         ),

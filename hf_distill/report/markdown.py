@@ -23,7 +23,9 @@ def to_markdown(report: DistillationReport, level: int = 1) -> str:
         "Classes, F1": wording.class_table(report),
         "Cost": wording.cost_table(report),
         "Speed": wording.timing_table(report),
+        "Exports": wording.export_table(report),
         "Terms": wording.term_table(report),
+        "Which term helped": wording.left_out_table(report),
         "How": wording.settings_table(report.settings),
     }
     for heading, table in sections.items():

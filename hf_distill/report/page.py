@@ -32,7 +32,7 @@ h2 { font-size: 1.2rem; margin: 2.5rem 0 .75rem; }
 figure { margin: 0; padding: .75rem; background: var(--card); border-radius: .6rem; break-inside: avoid; }
 figure svg { display: block; width: 100%; height: auto; }
 figcaption { font-size: .875rem; margin-top: .4rem; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; } .scroll + .scroll { margin-top: 1.5rem; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .45rem .7rem .45rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 thead th { font-weight: 600; white-space: nowrap; }
@@ -47,9 +47,9 @@ details { margin-top: 1rem; } summary { cursor: pointer; }
   .narrow thead { display: none; }
   .narrow tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line); }
   .narrow th, .narrow td { display: flex; justify-content: space-between; gap: 1rem; border: 0; padding: .1rem 0;
-    text-align: right; }
-  .narrow th { font-weight: 700; text-align: left; }
-  .narrow td::before { content: attr(data-label); color: var(--faint); text-align: left; }
+    text-align: right; white-space: nowrap; }
+  .narrow th { font-weight: 700; text-align: left; white-space: normal; overflow-wrap: anywhere; }
+  .narrow td::before { content: attr(data-label); color: var(--faint); text-align: left; white-space: normal; }
   dl { grid-template-columns: 1fr; } dt { font-weight: 600; }
 }
 @media print { main { max-width: none; padding: 0; } .scroll { overflow: visible; } body { font-size: 11pt; } }
@@ -68,7 +68,9 @@ def to_html(report: DistillationReport) -> str:
         "Quality": quality,
         "Plots": _plots(report),
         "Cost": _table(wording.cost_table(report)) + _folded("Every timed size", _table(wording.timing_table(report))),
+        "Exports": _table(wording.export_table(report)),
         "Terms": _table(wording.term_table(report)),
+        "Which term helped": _table(wording.left_out_table(report)),
         "Classes": _table(wording.class_table(report)),
         "Rows on which they differ": "".join(map(_example, report.examples)),
         "How it was trained and measured": _settings(report),

@@ -136,6 +136,41 @@ class Example:
 
 
 @dataclass(frozen=True)
+class ExportResult:
+    """The student as a program, beside the student in PyTorch."""
+
+    name: str
+    """What it runs in."""
+    num_bytes: int
+    """What its folder takes."""
+    num_rows: int
+    """Rows that both answered."""
+    max_difference: float
+    """The largest in any output at a real token."""
+    agreement: float | None
+    """Share of positions at which both choose the same class."""
+    batch_ms: float
+    """Milliseconds of a batch of these rows, the median."""
+    model_batch_ms: float
+    """Likewise, in PyTorch."""
+    speedup: float
+    """The median of the ratios, in turns."""
+
+
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """Short trainings of the same student with all terms and without each of them: does it help?"""
+
+    num_steps: int
+    metric: str
+    higher_is_better: bool
+    all_terms: float
+    """The score with all terms."""
+    without: Mapping[str, float]
+    """Term → the score without it."""
+
+
+@dataclass(frozen=True)
 class DistillationReport:
     """Teacher, student, and the student that learned from the labels alone, side by side on the same rows.
 
@@ -159,6 +194,9 @@ class DistillationReport:
     """What was logged in training, by step: the losses, and each metric of an evaluation."""
     terms: Mapping[str, TermSize] = field(default_factory=dict)
     """How much each term pulls on the student as it is now, and whether in the direction of the labels."""
+    left_out: LeaveOneOut | None = None
+    exports: tuple[ExportResult, ...] = ()
+    """The student as programs."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """How the student was trained, and with what it was measured."""
     notes: tuple[str, ...] = ()

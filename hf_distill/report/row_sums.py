@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_distill.functional import forward_kl
+from hf_distill.functional import forward_kl, on_top_k
 from hf_distill.heads import DualEncoderHead, Head, MultiLabelHead, QuestionAnsweringHead, RegressionHead
 from hf_distill.heads.base import at_least_float32
-from hf_distill.types import IGNORED_LABEL, Batch, Positions, Signals
+from hf_distill.types import IGNORED_LABEL, Batch, Positions, Signals, TopKLogits
 
 
 NUM_BINS = 15
@@ -31,7 +31,8 @@ def row_sums(head: Head, model: Signals, teacher: Signals | None, where: Positio
 
     Args:
         model: whose answers are measured, on the student's classes.
-        teacher: whom they are compared with; None leaves that out.
+        teacher: whom they are compared with; None leaves that out. Of one of whom the likeliest classes alone are
+            known, KL is that of [`functional.on_top_k`].
     """
     logits, others = model.logits, None if teacher is None else teacher.logits
     mask, targets = where.mask, where.targets
@@ -115,9 +116,10 @@ def _of_choices(head: Head, logits: Tensor, others: Tensor | None, mask: Tensor,
         part = slice(start, start + size)
         own, where = at_least_float32(scores[part]), rows[part]
         if theirs is not None:
-            teacher = at_least_float32(theirs[part])
+            teacher: Any = theirs[part]
+            teacher = teacher if isinstance(teacher, TopKLogits) else at_least_float32(teacher)
             counted.add("agreed", where, _per_position(own.argmax(-1) == teacher.argmax(-1)))
-            counted.add("kl", where, _per_position(forward_kl(own, teacher)))
+            counted.add("kl", where, _per_position(on_top_k(forward_kl)(own, teacher)))
             counted.add("compared", where, torch.ones_like(where))
         if truths is None or own.ndim != 2:
             continue

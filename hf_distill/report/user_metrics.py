@@ -77,7 +77,7 @@ def higher_is_better(name: str, args: Any) -> bool:
 def _predictions(trainer: Any, model: nn.Module, dataset: Any) -> tuple[Any, Any]:
     """Predictions and labels, as `Trainer.predict` gives them to `compute_metrics`."""
     args = copy.copy(trainer.args)
-    args.report_to, args.push_to_hub = [], False
+    args.report_to, args.push_to_hub, args.eval_strategy = [], False, "no"
     predictor = Trainer(
         model=model,
         args=args,

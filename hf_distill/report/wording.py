@@ -168,6 +168,24 @@ def timing_table(report: DistillationReport) -> Table:
     return ["model", "batch size", "tokens", "p50, ms", "p95, ms", "rows/s"], rows
 
 
+def export_table(report: DistillationReport) -> Table:
+    """The student as programs, beside PyTorch."""
+    rows = [
+        [
+            each.name,
+            size(each.num_bytes),
+            f"{each.max_difference:.2g}",
+            number(each.agreement, "agreement"),
+            f"{each.batch_ms:.3g}",
+            f"{each.model_batch_ms:.3g}",
+            f"{each.speedup:.2f}×",
+        ]
+        for each in report.exports
+    ]
+    head = ["runs in", "on disk", "largest difference", "same choice", "ms a batch", "PyTorch, ms a batch", "speed"]
+    return head, rows
+
+
 def term_table(report: DistillationReport) -> Table:
     """How each term pulls."""
     rows = [
@@ -175,6 +193,21 @@ def term_table(report: DistillationReport) -> Table:
         for name, size in report.terms.items()
     ]
     return ["term", "value", "weight", "weighted gradient", "cosine with the labels"], rows
+
+
+def left_out_table(report: DistillationReport) -> Table:
+    """What the student scores without each term, after short trainings."""
+    trials = report.left_out
+    if trials is None:
+        return [], []
+    is_share = any(word in trials.metric for word in SHARES)
+    rows = [["nothing", number(trials.all_terms, trials.metric), "–", "–"]]
+    for name, score in trials.without.items():
+        gap = score - trials.all_terms
+        is_worse = gap < 0 if trials.higher_is_better else gap > 0
+        words = "made no difference" if gap == 0 else "helped" if is_worse else "hurt"
+        rows.append([name, number(score, trials.metric), points(gap) if is_share else f"{gap:+.3g}", words])
+    return ["left out", f"{title(trials.metric)} after {trials.num_steps} steps", "difference", "so the term"], rows
 
 
 def class_table(report: DistillationReport) -> Table:

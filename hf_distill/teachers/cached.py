@@ -1,6 +1,7 @@
 """A teacher that has answered before, and need not be at hand any more."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,17 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from hf_distill.cache import CacheReader, RealSpan, row_keys
+from hf_distill.cache.feature_records import Place
 from hf_distill.cache.manifest import TEACHER, tokenizer_hash, weight_hash
-from hf_distill.errors import CacheMismatchError, DamagedCacheError, MissingInputError
+from hf_distill.cache.shards import Row
+from hf_distill.errors import CacheMismatchError, DamagedCacheError, MissingInputError, MissingTeacherError
 from hf_distill.heads import Head, QuestionAnsweringHead, Seq2SeqHead
 from hf_distill.heads.alignment import Alignment
 from hf_distill.heads.base import real_tokens
 from hf_distill.teachers.base import Teacher
+from hf_distill.teachers.kept_layers import given_states, place_of, placed_states, tokens_of
 from hf_distill.teachers.reading import as_read_by_teacher
-from hf_distill.types import TEACHER_POSITIONS, TEACHER_PREFIX, Batch, Signals, TopKLogits
+from hf_distill.types import TEACHER_POSITIONS, TEACHER_PREFIX, Anatomy, Batch, Feature, Signals, TopKLogits
 
 
 PADDED_VECTORS = ("inputs_embeds", "decoder_inputs_embeds", "bbox")
@@ -55,15 +59,52 @@ class CachedTeacher(Teacher):
         self.alignment = Alignment()
         self.head: Head | None = None
         self._entries = {name: f"cached_{self.cache.name}_{name}" for name in (*self.cache.records.fills, "places")}
+        places = () if self.cache.feature_records is None else self.cache.feature_records.places
+        self._layer_entries = {place: f"cached_{self.cache.name}_layer_{place.side}{place.layer}" for place in places}
+        self._read: dict[Feature, Place] = {}
 
     @property
     def input_names(self) -> frozenset[str]:
-        return frozenset(self.cache.manifest.inputs) | frozenset(self._entries.values())
+        return frozenset(self.cache.manifest.inputs) | self.entry_names
+
+    @property
+    def entry_names(self) -> frozenset[str]:
+        """What the answers are called in a batch, after `TEACHER_PREFIX`."""
+        return frozenset((*self._entries.values(), *self._layer_entries.values()))
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """Of the model whose hidden states are kept.
+
+        Raises:
+            MissingTeacherError: if none are.
+        """
+        if self.cache.feature_records is None:
+            raise MissingTeacherError(
+                f"the cache {str(self.cache.path)!r} holds no layers of its teacher. Name them when it is made, as in "
+                "`cache_teacher(…, layers=[2, 4, 6])`, or pass the model itself as `teacher=`."
+            )
+        return self.cache.feature_records.anatomy
+
+    def read_features(self, features: Collection[Feature]) -> set[Feature]:
+        """Look these up from now on, beside the answers.
+
+        Returns:
+            Those that are not kept.
+        """
+        found = {feature: place_of(feature, self.anatomy) for feature in features}
+        self._read = {feature: place for feature, place in found.items() if place in self._layer_entries}
+        return set(features) - self._read.keys()
 
     @property
     def gives_top_k(self) -> bool:
         """Whether only the likeliest classes of each position are known."""
         return "indices" in self._entries
+
+    @property
+    def holding(self) -> str:
+        """What it knows, for errors."""
+        return f"the cache {str(self.cache.path)!r} holds the {self.cache.manifest.answers.get('k', '')} likeliest"
 
     def meet(self, student: nn.Module, head: Head) -> None:
         """Be read by the student's head.
@@ -107,19 +148,27 @@ class CachedTeacher(Teacher):
         for row in (found < 0).nonzero()[0][:1]:
             raise self._missing_row(int(row), entries, keys)
         places = [row.nonzero().flatten() for row in mask.reshape(len(mask), -1)]
-        said = [
+        rows = [
             self._row(int(number), key, len(place)) for number, key, place in zip(found, keys, places, strict=True)
         ]
-        return self._batched(said, places, mask[0].numel())
+        said = [self.cache.records.decode(row.answer, row.num_positions) for row in rows]
+        return self._batched(said, places, mask[0].numel()) | self._layers(rows, head, batch)
 
-    def _row(self, number: int, key: bytes, num_positions: int) -> dict[str, Tensor]:
+    def _layers(self, rows: Sequence[Row], head: Head, batch: Batch) -> dict[str, Tensor]:
+        records, places = self.cache.feature_records, set(self._read.values())
+        if records is None or not places:
+            return {}
+        states = placed_states([row.features for row in rows], records, places, head, batch)
+        return {f"{TEACHER_PREFIX}{self._layer_entries[place]}": value for place, value in states.items()}
+
+    def _row(self, number: int, key: bytes, num_positions: int) -> Row:
         row = self.cache.row(number, key)
         if row.num_positions != num_positions:
             raise DamagedCacheError(
                 f"the cache {str(self.cache.path)!r} has {row.num_positions} positions of a row that has "
                 f"{num_positions}."
             )
-        return self.cache.records.decode(row.answer, num_positions)
+        return row
 
     def _batched(self, said: list[dict[str, Tensor]], places: list[Tensor], num_places: int) -> dict[str, Tensor]:
         """Rows side by side, `(B, N, …)`; what pads them lies one place beyond the last."""
@@ -144,7 +193,12 @@ class CachedTeacher(Teacher):
             num_others = num_classes - full["values"].shape[-1]
             logits = TopKLogits(full["values"], full["indices"], full["tail"], num_others, num_classes)
         logits = logits.transpose(1, 2) if isinstance(head, QuestionAnsweringHead) else logits
-        return self.alignment.of_teacher(Signals(logits, is_distribution=head.is_distribution))
+        features = {}
+        for feature, place in self._read.items():
+            states = batch[f"{TEACHER_PREFIX}{self._layer_entries[place]}"]
+            features[feature] = given_states(states, tokens_of(place, head, batch))
+        said = self.alignment.of_teacher(Signals(logits, is_distribution=head.is_distribution))
+        return replace(said, features=features)
 
     def check(self, teacher: PreTrainedModel | None = None, tokenizer: Any = None) -> None:
         """Look at every byte of the cache, and whether a model and a tokenizer are those that it was made with.

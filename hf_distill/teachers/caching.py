@@ -1,7 +1,6 @@
 """Ask a teacher once about every row, and write down what it says."""
 
 import hashlib
-import inspect
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
@@ -13,11 +12,10 @@ import torch
 from accelerate.utils import send_to_device
 from torch import Tensor
 from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase, default_data_collator
-from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import logging
 
-from hf_distill.cache import CacheWriter, DenseRecords, Manifest, Records, TopKRecords
-from hf_distill.cache.manifest import MANIFEST, tokenizer_hash, weight_hash
+from hf_distill.cache import CacheWriter, DenseRecords, FeatureRecords, Manifest, Records, TopKRecords
+from hf_distill.cache.manifest import MANIFEST, tokenizer_hash
 from hf_distill.cache.records import Answers, CacheDType, check_dtype
 from hf_distill.cache.shards import Row
 from hf_distill.errors import (
@@ -27,13 +25,16 @@ from hf_distill.errors import (
     MissingInputError,
     UnsupportedModelError,
 )
+from hf_distill.functional.pooling import Pooling
 from hf_distill.functional.top_k import top_k_logits
 from hf_distill.heads import Head, ObjectDetectionHead, QuestionAnsweringHead, head_of, head_of_checkpoint
 from hf_distill.teachers.base import Teacher
 from hf_distill.teachers.cached import CachedTeacher, answer_mask, batch_keys, head_description, read_names
+from hf_distill.teachers.kept_layers import Layers, encoded_states, mean_tokens, reading_layers, with_fixed_lengths
 from hf_distill.teachers.online import OnlineTeacher
 from hf_distill.teachers.reading import as_read_by_teacher
-from hf_distill.types import TAIL_EXPONENTS, TEACHER_PREFIX, Batch
+from hf_distill.teachers.served import ServedTeacher
+from hf_distill.types import TAIL_EXPONENTS, TEACHER_PREFIX, Batch, Feature, TopKLogits
 
 
 logger = logging.get_logger(__name__)
@@ -48,7 +49,7 @@ LABEL_COLUMNS = ("label", "label_ids", "labels")
 
 
 def cache_teacher(
-    teacher: PreTrainedModel | str | Path | OnlineTeacher,
+    teacher: PreTrainedModel | str | Path | OnlineTeacher | ServedTeacher,
     dataset: Any,
     path: str | Path,
     *,
@@ -59,6 +60,8 @@ def cache_teacher(
     batch_size: int = 32,
     top_k: int | None = None,
     dtype: CacheDType = "float16",
+    layers: Layers | None = None,
+    pooled: Pooling | None = None,
     epochs: int | None = None,
     remove_unused_columns: bool = True,
 ) -> CachedTeacher:
@@ -70,8 +73,8 @@ def cache_teacher(
     `accelerate launch`) share the shards.
 
     Args:
-        teacher: a model, a Hub id or a local path. Of several teachers, each has a cache of its own, and a list of
-            caches is a teacher.
+        teacher: a model, a Hub id, a local path or a [`ServedTeacher`]. Of several teachers, each has a cache of its
+            own, and a list of caches is a teacher.
         dataset: the rows to train on, as they go to the Trainer: anything with a length and rows by number.
         path: the folder to be made.
         eval_dataset: rows to evaluate on, which are collated by `data_collator.for_evaluation()`, where it has one.
@@ -81,8 +84,13 @@ def cache_teacher(
         head: how to read the outputs of a model that we do not know.
         batch_size: rows that the teacher reads at once.
         top_k: for language models: keep this many of the likeliest tokens of each position, with the weight of all
-            others. None keeps every token.
+            others. None keeps every token that the teacher tells.
         dtype: what numbers are kept in: "float32", "float16", "bfloat16" or "uint8".
+        layers: for terms that compare layers: those whose hidden states are kept too, counted as in
+            [`layer_maps.layer_pairs`]: 0 is what the first block reads, −1 the last layer. Of an encoder–decoder, by
+            its sides: `{"encoder": [3, 6], "decoder": [6]}`.
+        pooled: keep one vector a row of these layers, as [`HiddenStateTerm`] with the same `pooled` compares. None
+            keeps every token.
         epochs: for a collator that draws other masks in each epoch: of how many.
         remove_unused_columns: whether the collator gets to see the columns that the teacher reads, and labels, alone.
 
@@ -99,24 +107,35 @@ def cache_teacher(
     """
     check_dtype(dtype)
     path = Path(path)
-    online = _online(teacher, head)
-    check_cacheable(online.head, top_k)
-    rows = _Rows(online, dataset, data_collator, processing_class, eval_dataset, epochs, remove_unused_columns)
+    asked = _askable(teacher, head)
+    check_cacheable(asked.head, top_k)
+    rows = _Rows(asked, dataset, data_collator, processing_class, eval_dataset, epochs, remove_unused_columns)
+    if isinstance(asked, ServedTeacher):
+        top_k = _served_top_k(asked, top_k, layers)
+        asked.same_tokenizer(rows.tokenizer)
     inputs, keys = rows.probe()
-    build = _Build(online, rows, inputs, batch_size, top_k, dtype)
-    manifest = build.manifest(keys, rows.tokenizer)
-    if (path / MANIFEST).is_file():
-        cached = CachedTeacher(path)
-        if differences := cached.cache.manifest.differences(manifest):
-            raise CacheMismatchError(
-                f"there is another cache at {str(path)!r}; that one and the one to be made differ in "
-                f"{'; '.join(differences)}. Choose another `path`, or delete it."
+    model: Any = getattr(asked, "model", None)  # which a server has not
+    with reading_layers(model, layers, pooled, dtype) as kept:
+        build = _Build(asked, rows, inputs, batch_size, top_k, dtype, kept)
+        manifest = build.manifest(keys, rows.tokenizer)
+        if (path / MANIFEST).is_file():
+            return _opened(path, manifest)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ConfigurationError(
+                f"`path` {str(path)!r} exists and is no cache. Choose a folder that does not exist."
             )
-        return cached
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ConfigurationError(f"`path` {str(path)!r} exists and is no cache. Choose a folder that does not exist.")
-    build.write(path, manifest, rows.tokenizer)
+        build.write(path, manifest)
     return CachedTeacher(path)
+
+
+def _opened(path: Path, manifest: Manifest) -> CachedTeacher:
+    cached = CachedTeacher(path)
+    if differences := cached.cache.manifest.differences(manifest):
+        raise CacheMismatchError(
+            f"there is another cache at {str(path)!r}; that one and the one to be made differ in "
+            f"{'; '.join(differences)}. Choose another `path`, or delete it."
+        )
+    return cached
 
 
 def check_cacheable(head: Head, top_k: int | None = None) -> None:
@@ -144,8 +163,8 @@ def check_cacheable(head: Head, top_k: int | None = None) -> None:
         )
 
 
-def _online(teacher: Any, head: Head | None) -> OnlineTeacher:
-    if isinstance(teacher, OnlineTeacher):
+def _askable(teacher: Any, head: Head | None) -> OnlineTeacher | ServedTeacher:
+    if isinstance(teacher, (OnlineTeacher, ServedTeacher)):
         return teacher
     if isinstance(teacher, (str, Path)):
         online = OnlineTeacher.from_pretrained(teacher, head or head_of_checkpoint(teacher))
@@ -158,6 +177,19 @@ def _online(teacher: Any, head: Head | None) -> OnlineTeacher:
             "Cache each of its members, and pass the list of their paths as `teacher=`, or an `EnsembleTeacher` of it."
         )
     return OnlineTeacher(teacher, head or head_of(teacher))
+
+
+def _served_top_k(teacher: ServedTeacher, top_k: int | None, layers: Layers | None) -> int:
+    if layers is not None:
+        raise UnsupportedModelError(
+            f"`layers={layers}` keeps hidden states, and the server {teacher.server.url} tells none. Leave it out."
+        )
+    if top_k not in (None, teacher.top_k):
+        raise ConfigurationError(
+            f"`top_k` is {top_k}, and the server {teacher.server.url} is asked for {teacher.top_k} tokens of each "
+            "position. Leave it out, and give it to the `ServedTeacher`."
+        )
+    return teacher.top_k
 
 
 @dataclass(frozen=True)
@@ -174,7 +206,7 @@ class _Rows:
 
     def __init__(
         self,
-        teacher: OnlineTeacher,
+        teacher: OnlineTeacher | ServedTeacher,
         dataset: Any,
         collator: Any,
         processing_class: Any,
@@ -192,10 +224,10 @@ class _Rows:
             pads = isinstance(processing_class, PreTrainedTokenizerBase)
             collator = DataCollatorWithPadding(processing_class) if pads else default_data_collator
         self.teacher = teacher
+        self.reader = self.tokenizer or processing_class
         self.collator = collator
         self.epochs = epochs
-        parameters = inspect.signature(unwrap_peft_model(teacher.model).forward).parameters
-        kept = {*parameters, *teacher.head.label_names, *LABEL_COLUMNS}
+        kept = {*teacher.input_names, *teacher.head.label_names, *LABEL_COLUMNS}
         self._kept = kept if remove_unused_columns else None
         evaluations = list(eval_dataset.values()) if isinstance(eval_dataset, dict) else [eval_dataset]
         for_evaluation = collator.for_evaluation() if hasattr(collator, "for_evaluation") else collator
@@ -279,8 +311,8 @@ class _Rows:
         names = read_names(self.teacher.head.resolved(batch), read, sorted(self.teacher.input_names))
         if not names:
             raise MissingInputError(
-                f"the teacher {type(self.teacher.model).__name__} reads {sorted(self.teacher.input_names)}, and a "
-                f"batch has only {sorted(batch)}. Keep these columns in the data set."
+                f"the teacher reads {sorted(self.teacher.input_names)}, and a batch has only {sorted(batch)}. Keep "
+                "these columns in the data set."
             )
         return tuple(names)
 
@@ -310,38 +342,36 @@ class _Build:
 
     def __init__(
         self,
-        teacher: OnlineTeacher,
+        teacher: OnlineTeacher | ServedTeacher,
         rows: _Rows,
         inputs: tuple[str, ...],
         batch_size: int,
         top_k: int | None,
         dtype: CacheDType,
+        layers: FeatureRecords | None,
     ) -> None:
         self.teacher, self.rows, self.inputs = teacher, rows, inputs
         self.batch_size, self.top_k = batch_size, top_k
         first = rows.passes[0]
         batch = first.collator(rows.fetched(first, range(min(batch_size, len(first.dataset)))))
         self.head = teacher.head.resolved(batch)
-        values, mask = self._asked(batch)
+        values, mask, features = self._asked(batch)
         self.records = self._records(tuple(values.shape[mask.ndim :]), dtype)
+        self.layers = layers and with_fixed_lengths(layers, features, self.head, batch)
         positions = mask.sum().item() / len(mask)
         self.bytes_per_row = max(1.0, self.records.num_bytes(math.ceil(positions)))
+        if self.layers is not None:
+            self.bytes_per_row += self.layers.num_bytes(mean_tokens(self.layers, self.head, batch))
         of_inputs = sum(value.nbytes for value in batch.values() if isinstance(value, Tensor)) / len(mask)
         size = min(MAX_SHARD_ROWS, MAX_SHARD_BYTES / max(self.bytes_per_row, of_inputs))
         self.rows_per_shard = max(1, int(size / batch_size)) * batch_size
 
     def manifest(self, keys: list[bytes], tokenizer: PreTrainedTokenizerBase | None) -> Manifest:
         """What identifies the build."""
-        model: Any = unwrap_peft_model(self.teacher.model)
         num_rows = sum(len(each.dataset) for each in self.rows.passes)
         fingerprint = hashlib.sha256(b"".join([str(num_rows).encode(), *keys])).hexdigest()
         return Manifest(
-            teacher={
-                "class": type(model).__name__,
-                "name": str(model.name_or_path),
-                "revision": getattr(model.config, "_commit_hash", None),
-                "weights": weight_hash(self.teacher.model),
-            },
+            teacher=self.teacher.identity(),
             tokenizer=None if tokenizer is None else tokenizer_hash(tokenizer),
             head=head_description(self.head),
             inputs=self.inputs,
@@ -350,9 +380,10 @@ class _Build:
             data={"num_rows": num_rows, "fingerprint": fingerprint},
             answers=self.records.description(),
             rows_per_shard=self.rows_per_shard,
+            features={} if self.layers is None else self.layers.description(),
         )
 
-    def write(self, path: Path, manifest: Manifest, tokenizer: PreTrainedTokenizerBase | None) -> None:
+    def write(self, path: Path, manifest: Manifest) -> None:
         """Write what is not yet written, showing how far it is."""
         rank, num_processes = (
             int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1))
@@ -370,9 +401,9 @@ class _Build:
                 bar.set_postfix_str(f"{_in_megabytes(num_bytes)} of at most {_in_megabytes(expected)}")
 
         def save_teacher(folder: Path) -> None:
-            unwrap_peft_model(self.teacher.model).config.save_pretrained(folder)
-            if tokenizer is not None:
-                tokenizer.save_pretrained(folder)
+            self.teacher.save_configuration(folder)
+            if hasattr(self.rows.reader, "save_pretrained"):
+                self.rows.reader.save_pretrained(folder)
 
         writer.finish(save_teacher)
 
@@ -396,25 +427,32 @@ class _Build:
 
     def _rows_of(self, batch: Batch) -> Iterator[Row]:
         keys = self.rows.keys(batch, self.inputs)
-        values, mask = self._asked(batch)
+        values, mask, features = self._asked(batch)
+        states = [b""] * len(keys)
+        if self.layers is not None:
+            states = encoded_states(self.layers, features, self.head, batch, len(keys))
         counted = values[mask]
-        kept: Answers = {"values": counted.cpu()}
         if isinstance(self.records, TopKRecords):
-            top = top_k_logits(counted, self.records.k)
-            kept = {"values": top.values.cpu(), "indices": top.indices.cpu(), "tail": top.tail.cpu()}
+            top = counted if isinstance(counted, TopKLogits) else top_k_logits(counted, self.records.k)
+            kept: Answers = {"values": top.values.cpu(), "indices": top.indices.cpu(), "tail": top.tail.cpu()}
+        else:
+            kept = {"values": counted.cpu()}
         numbers = mask.flatten(1).sum(1).tolist() if mask.ndim > 1 else mask.long().tolist()
         parts = {name: value.split(numbers) for name, value in kept.items()}
         for row, (key, number) in enumerate(zip(keys, numbers, strict=True)):
-            yield Row(key, number, self.records.encode({name: part[row] for name, part in parts.items()}))
+            answer = self.records.encode({name: part[row] for name, part in parts.items()})
+            yield Row(key, number, answer, states[row])
 
-    def _asked(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The teacher's answers `(B, …, *)`, and where they are kept, `(B, …)`."""
-        batch = send_to_device(batch, self.teacher.model.device)
+    def _asked(self, batch: Batch) -> tuple[Tensor, Tensor, Mapping[Feature, Tensor]]:
+        """The teacher's answers `(B, …, *)`; where they are kept, `(B, …)`; and the hidden states that are."""
+        if isinstance(self.teacher, OnlineTeacher):
+            batch = send_to_device(batch, self.teacher.model.device)
         self.teacher.head = self.head = self.teacher.head.resolved(batch)
-        logits = self.teacher.signals(batch).logits
+        said = self.teacher.signals(batch)
         return (
-            logits.transpose(1, 2) if isinstance(self.head, QuestionAnsweringHead) else logits,
+            said.logits.transpose(1, 2) if isinstance(self.head, QuestionAnsweringHead) else said.logits,
             answer_mask(self.head, batch),
+            said.features,
         )
 
     def _records(self, shape: tuple[int, ...], dtype: CacheDType) -> Records:

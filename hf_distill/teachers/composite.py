@@ -11,6 +11,10 @@ from hf_distill.heads import Head
 from hf_distill.teachers.base import Teacher
 from hf_distill.teachers.cached import CachedTeacher
 from hf_distill.teachers.online import OnlineTeacher, as_teacher
+from hf_distill.teachers.served import ServedTeacher
+
+
+KnownTeacher = OnlineTeacher | CachedTeacher | ServedTeacher
 
 
 class CompositeTeacher(Teacher):
@@ -48,10 +52,10 @@ def single_teachers(teacher: Teacher | None) -> list[Teacher]:
     return [] if teacher is None else [teacher]
 
 
-def known_teachers(teacher: Teacher | None) -> list[OnlineTeacher | CachedTeacher]:
-    """Those of them, each once, whose configuration is known: models, and caches of what models said."""
+def known_teachers(teacher: Teacher | None) -> list[KnownTeacher]:
+    """Those of them, each once, whose configuration is known: models, here or served, and caches of what they said."""
     singles = dict.fromkeys(single_teachers(teacher))
-    return [each for each in singles if isinstance(each, (OnlineTeacher, CachedTeacher))]
+    return [each for each in singles if isinstance(each, (OnlineTeacher, CachedTeacher, ServedTeacher))]
 
 
 def online_teachers(teacher: Teacher | None) -> list[OnlineTeacher]:

@@ -17,14 +17,15 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import unwrap_peft_model
 
 from hf_distill.cache import is_cache
+from hf_distill.cache.manifest import weight_hash
 from hf_distill.errors import MissingInputError, UntrainedTeacherError
-from hf_distill.feature_reading import outputs_and_features, reader_of
+from hf_distill.feature_reading import anatomy_of, outputs_and_features, reader_of
 from hf_distill.heads import Head
 from hf_distill.heads.alignment import Alignment
 from hf_distill.teachers.base import Teacher
 from hf_distill.teachers.cached import CachedTeacher
 from hf_distill.teachers.reading import as_read_by_teacher
-from hf_distill.types import TEACHER_POSITIONS, Batch, Signals
+from hf_distill.types import TEACHER_POSITIONS, Anatomy, Batch, Signals
 
 
 class OnlineTeacher(Teacher):
@@ -84,9 +85,26 @@ class OnlineTeacher(Teacher):
         return self._input_names
 
     @property
+    def anatomy(self) -> Anatomy:
+        """Its stacks of blocks, whose layers can be read."""
+        return anatomy_of(self.model)
+
+    @property
     def name_or_path(self) -> str | None:
         """Where its tokenizer may be."""
         return self.model.name_or_path
+
+    def identity(self) -> dict[str, Any]:
+        """What a manifest says of the teacher."""
+        model: Any = unwrap_peft_model(self.model)
+        revision = getattr(model.config, "_commit_hash", None)
+        name = {"class": type(model).__name__, "name": str(model.name_or_path), "revision": revision}
+        return {**name, "weights": weight_hash(self.model)}
+
+    def save_configuration(self, folder: Path) -> None:
+        """Write the configuration of the teacher's model."""
+        model: Any = unwrap_peft_model(self.model)
+        model.config.save_pretrained(folder)
 
     def prepare(self, accelerator: Accelerator) -> None:
         """Follow the student: its mixed precision, its device, and its sharding where Accelerate shards by FSDP2.

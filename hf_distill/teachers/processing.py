@@ -12,7 +12,9 @@ from hf_distill.heads import Head
 from hf_distill.position_tables import max_positions
 from hf_distill.raw_columns import modalities
 from hf_distill.teacher_inputs import TeacherInputs
-from hf_distill.teachers.composite import CompositeTeacher, online_teachers
+from hf_distill.teachers.cached import CachedTeacher
+from hf_distill.teachers.composite import CompositeTeacher, known_teachers
+from hf_distill.teachers.online import OnlineTeacher
 from hf_distill.types import TEACHER_PREFIX, Batch, Signals
 
 
@@ -27,7 +29,8 @@ class ProcessingTeacher(CompositeTeacher):
     get to see them.
 
     Args:
-        teacher: a model, a Hub id or a local path.
+        teacher: a model, a Hub id, a local path, or the folder of a cache, made of rows that this processing class has
+            read.
         processing_class: what it reads by.
         columns: the raw column that it reads; or two, a text and its pair, or one of text and one of another kind.
 
@@ -47,7 +50,8 @@ class ProcessingTeacher(CompositeTeacher):
 
     @property
     def input_names(self) -> frozenset[str]:
-        return frozenset({f"{self.prefix}{name}" for name in super().input_names} | set(self.columns))
+        names = {f"{self.prefix}{name}" for name in super().input_names} | set(self.columns)
+        return frozenset(names).union(*(each.entry_names for each in _caches(self)))
 
     def meet(self, student: nn.Module, head: Head) -> None:
         super().meet(student, head)
@@ -58,13 +62,16 @@ class ProcessingTeacher(CompositeTeacher):
                 "teacher of the student's tokens, or, for a causal language model, a single one with "
                 "`teacher_processing_class=`."
             )
-        for member in online_teachers(self):
+        for member in known_teachers(self):
             member.reads_apart = True
 
     def collator_for(self, collator: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        (member,) = online_teachers(self)
-        limit = max_positions(member.model)
-        reader = RowReader(self.prefix, self.processing_class, member.input_names, self.columns, limit)
+        (member,) = known_teachers(self)
+        names, cache = member.input_names, None
+        if isinstance(member, CachedTeacher):
+            names, cache = frozenset(member.cache.manifest.teacher_inputs), member
+        limit = max_positions(member.model) if isinstance(member, OnlineTeacher) else None
+        reader = RowReader(self.prefix, self.processing_class, names, self.columns, limit, cache)
         return DataCollatorWithReaders(collator, [reader])
 
     def signals(self, batch: Batch) -> Signals:
@@ -73,11 +80,7 @@ class ProcessingTeacher(CompositeTeacher):
         Raises:
             MissingInputError: if the Trainer's collator has not read the rows for it.
         """
-        read = {
-            f"{TEACHER_PREFIX}{name.removeprefix(self.prefix)}": value
-            for name, value in batch.items()
-            if name.startswith(self.prefix)
-        }
+        read = _as_the_only_one(batch, self.prefix)
         if not read:
             raise MissingInputError(
                 f"a `ProcessingTeacher` reads the columns {list(self.columns)} in the Trainer's collator, and the "
@@ -96,6 +99,8 @@ class RowReader:
     input_names: frozenset[str]
     columns: tuple[str, ...]
     max_length: int | None
+    cache: CachedTeacher | None = None
+    """What the teacher has said before, to be looked up by these inputs."""
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The entries for a batch of these rows.
@@ -143,5 +148,21 @@ class DataCollatorWithReaders:
         raw = {name for reader in self.readers for name in reader.columns}
         batch = dict(self.collator([{name: row[name] for name in row if name not in raw} for row in rows]))
         for reader in self.readers:
-            batch |= reader(rows)
+            read = reader(rows)
+            batch |= read
+            if reader.cache is not None:
+                batch |= reader.cache.answers({**batch, **_as_the_only_one(read, reader.prefix)})
         return batch
+
+
+def _as_the_only_one(batch: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The entries of one teacher under the names that they have where there is no other."""
+    return {
+        f"{TEACHER_PREFIX}{name.removeprefix(prefix)}": value
+        for name, value in batch.items()
+        if name.startswith(prefix)
+    }
+
+
+def _caches(teacher: CompositeTeacher) -> list[CachedTeacher]:
+    return [each for each in known_teachers(teacher) if isinstance(each, CachedTeacher)]

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from hf_distill.errors import ConfigurationError, MissingInputError, MissingTeacherError
-from hf_distill.teachers.composite import CompositeTeacher, online_teachers
+from hf_distill.errors import ConfigurationError, MissingInputError, MissingTeacherError, UnsupportedModelError
+from hf_distill.heads import Head
+from hf_distill.teachers.base import Teacher
+from hf_distill.teachers.cached import CachedTeacher
+from hf_distill.teachers.composite import CompositeTeacher, known_teachers, online_teachers
 from hf_distill.types import TEACHER_PREFIX, Batch, Signals
 
 
@@ -19,8 +23,9 @@ class RoutedTeacher(CompositeTeacher):
     the rows before `data_collator` sees these, and puts the number of the route into the batch, as `teacher_<column>`.
 
     Args:
-        teachers: the routes: a value of the column → a model, Hub id, local path, or any [`Teacher`]. The values are
-            all strings or all integers, as the rows hold them.
+        teachers: the routes: a value of the column → a model, Hub id, local path, folder of a cache, or any
+            [`Teacher`]. The values are all strings or all integers, as the rows hold them. A cache need hold the rows
+            of its route alone.
         column: the column that names the route.
 
     Raises:
@@ -57,8 +62,26 @@ class RoutedTeacher(CompositeTeacher):
     def input_names(self) -> frozenset[str]:
         return super().input_names | {self.column}
 
+    def meet(self, student: nn.Module, head: Head) -> None:
+        """Let every member get to know the student.
+
+        Raises:
+            UnsupportedModelError: if a route is a cache whose rows are read by a processing class of its own.
+        """
+        super().meet(student, head)
+        for route, member in zip(self.routes, self.members, strict=True):
+            if any(isinstance(each, CachedTeacher) and each.reads_apart for each in known_teachers(member)):
+                raise UnsupportedModelError(
+                    f"the route {route!r} is a cache that is read through a `ProcessingTeacher`, and the rows of one "
+                    "route alone cannot be read so. Pass the model in place of its cache, or a cache of rows in the "
+                    "student's tokens."
+                )
+
     def collator_for(self, collator: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        return DataCollatorWithRoutes(super().collator_for(collator), self.column, self.routes)
+        caches = {number: member for number, member in enumerate(self.members) if _has_cache(member)}
+        for number, member in enumerate(self.members):
+            collator = collator if number in caches else member.collator_for(collator)
+        return DataCollatorWithRoutes(collator, self.column, self.routes, caches)
 
     def signals(self, batch: Batch) -> Signals:
         """What each row's own teacher says about it, in the order of the rows.
@@ -98,9 +121,17 @@ class DataCollatorWithRoutes:
         collator: the Trainer's. It does not get to see a column of strings, which it could not batch.
         column: the column that names the route.
         routes: its values, in the order of their numbers.
+        caches: the teachers that look up answers, by the number of their route, each for the rows of its own.
     """
 
-    def __init__(self, collator: Callable[[Any], Any], column: str, routes: Sequence[str | int]) -> None:
+    def __init__(
+        self,
+        collator: Callable[[Any], Any],
+        column: str,
+        routes: Sequence[str | int],
+        caches: Mapping[int, Teacher] = MappingProxyType({}),
+    ) -> None:
+        self.caches = dict(caches)
         self.collator = collator
         self.column = column
         self.routes = tuple(routes)
@@ -112,7 +143,11 @@ class DataCollatorWithRoutes:
         if any(isinstance(value, str) for value in values):
             rows = [{name: row[name] for name in row if name != self.column} for row in rows]
         numbers = route_numbers(values, self.column, self.routes)
-        return {**self.collator(rows), f"{TEACHER_PREFIX}{self.column}": torch.tensor(numbers)}
+        batch = {**self.collator(rows), f"{TEACHER_PREFIX}{self.column}": torch.tensor(numbers)}
+        for number, member in self.caches.items():
+            if chosen := [row for row, each in enumerate(numbers) if each == number]:
+                batch |= _looked_up(member, rows, chosen, batch)
+        return batch
 
 
 def route_numbers(values: Iterable[Any], column: str, routes: Sequence[str | int]) -> list[int]:
@@ -130,6 +165,22 @@ def route_numbers(values: Iterable[Any], column: str, routes: Sequence[str | int
             "`teachers`, or leave such rows out. The numbers of a `ClassLabel` column are routes as numbers."
         )
     return [known[value] for value in plain]
+
+
+def _has_cache(teacher: Teacher) -> bool:
+    return any(isinstance(each, CachedTeacher) for each in known_teachers(teacher))
+
+
+def _looked_up(teacher: Teacher, rows: Sequence[Any], chosen: Sequence[int], batch: Batch) -> dict[str, Tensor]:
+    """What a teacher's collator adds to some rows of a batch, in their places among all of them."""
+    index = torch.tensor(chosen)
+    part = _rows_of(batch, index, len(rows))
+    made = teacher.collator_for(lambda _: part)([rows[number] for number in chosen])
+    return {
+        name: value.new_zeros(len(rows), *value.shape[1:]).index_copy_(0, index, value)
+        for name, value in made.items()
+        if name not in part
+    }
 
 
 def _rows_of(batch: Batch, rows: Tensor, size: int) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from torch.nn.functional import linear
 from hf_distill.errors import ConfigurationError
 from hf_distill.functional import info_nce
 from hf_distill.functional.masking import keep_counted
+from hf_distill.functional.pooling import Pooling, pooled_states, rows_with_tokens
 from hf_distill.functional.precision import computation_dtype, without_autocast
 from hf_distill.layer_maps import LayerMap, LayerPair
 from hf_distill.terms.feature_terms import Comparison
-from hf_distill.terms.projected_states import Pooling, ProjectedStateTerm, pooled_states, rows_with_tokens
+from hf_distill.terms.projected_states import ProjectedStateTerm
 from hf_distill.terms.projection import LearnedValues, Projection
 from hf_distill.types import Feature, Unit
 

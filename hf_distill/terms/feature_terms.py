@@ -46,6 +46,7 @@ class FeatureTerm(Term):
     blends_layers: ClassVar[bool] = False
     """Whether it can learn from all layers of the teacher at once."""
     needs_same_classes: ClassVar[bool] = False
+    reads_every_class: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_layer_map(self.layer_map)

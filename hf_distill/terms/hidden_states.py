@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from hf_distill.errors import ConfigurationError
 from hf_distill.functional import hidden_mse
 from hf_distill.functional.masking import keep_counted
+from hf_distill.functional.pooling import Pooling, pooled_states, rows_with_tokens
 from hf_distill.functional.precision import computation_dtype
 from hf_distill.terms.feature_terms import Comparison
-from hf_distill.terms.projected_states import Pooling, ProjectedStateTerm, pooled_states, rows_with_tokens
+from hf_distill.terms.projected_states import ProjectedStateTerm
 from hf_distill.terms.projection import LearnedValues, Projection
 from hf_distill.types import Feature, Unit
 

@@ -2,21 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from typing_extensions import Self
 
-from hf_distill.functional.masking import keep_counted
-from hf_distill.functional.precision import computation_dtype
 from hf_distill.layer_maps import LayerPair
 from hf_distill.terms.feature_terms import FeatureTerm
 from hf_distill.terms.projection import Projection
 from hf_distill.types import Anatomy, Feature, FeatureKind
-
-
-Pooling = Literal["first", "last", "mean"]
 
 
 @dataclass(frozen=True)
@@ -58,19 +51,3 @@ class ProjectedStateTerm(FeatureTerm):
     def _part(self, *labels: int | str) -> str:
         """The name of a learned part."""
         return "_".join((self.name.replace(".", "_"), *map(str, labels)))
-
-
-def pooled_states(states: Tensor, real: Tensor | None, pooled: Pooling) -> Tensor:
-    """`(B, H)`: one vector a row, that of the first or the last real token, or the mean of all."""
-    real = torch.ones_like(states[..., 0], dtype=torch.bool) if real is None else real
-    if pooled == "mean":
-        total = keep_counted(states, real).sum(dim=1, dtype=computation_dtype(states))
-        return total / real.sum(dim=1, keepdim=True).clamp(min=1)
-    # argmax takes the first of several
-    index = real.int().argmax(1) if pooled == "first" else real.shape[1] - 1 - real.int().flip(1).argmax(1)
-    return states.take_along_dim(index[:, None, None], dim=1).squeeze(1)
-
-
-def rows_with_tokens(real: Tensor | None) -> Tensor | None:
-    """Bool `(B,)`: the rows that have a vector to be compared."""
-    return None if real is None else real.any(dim=1)

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.functional import rkd_distance
+from hf_distill.functional.pooling import Pooling, pooled_states, rows_with_tokens
 from hf_distill.layer_maps import LayerMap
 from hf_distill.terms.feature_terms import FeatureTerm
-from hf_distill.terms.projected_states import Pooling, pooled_states, rows_with_tokens
 from hf_distill.types import FeatureKind, Unit
 
 

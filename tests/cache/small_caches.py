@@ -33,7 +33,7 @@ def key(number: int) -> bytes:
 
 def row(number: int, positions: int = 2) -> Row:
     values = torch.arange(positions * 3.0).view(positions, 3) + number
-    return Row(key(number), positions, RECORDS.encode({"values": values}))
+    return Row(key(number), positions, RECORDS.encode({"values": values}), b"states" * (number % 3))
 
 
 def rows_of(shard: int) -> list[Row]:

@@ -55,7 +55,7 @@ def test_no_name_leads_out_of_the_folder(name):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 2}, r"version 2, and this hf_distill .* reads 'hf_distill cache', version 1"),
+        ({"format_version": 1}, r"version 1, and this hf_distill .* reads 'hf_distill cache', version 2"),
         ({"format": "else"}, "is of the format 'else'"),
         ({"shards": {"shard-00007.arrow": 4}}, "names shards that are none of its files"),
         ({"more": 1}, r"\['more'\]"),

@@ -14,7 +14,7 @@ from tests.cache.small_caches import key, row
 
 
 def read(path):
-    return [(each.key, each.num_positions, bytes(each.answer)) for each in all_rows([Shard(path)])]
+    return [(*each[:2], bytes(each.answer), bytes(each.features)) for each in all_rows([Shard(path)])]
 
 
 def test_rows_come_back_from_several_batches(tmp_path, monkeypatch):

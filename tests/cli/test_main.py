@@ -9,6 +9,7 @@ import pytest
 import hf_distill
 from hf_distill.cli import main
 from hf_distill.cli.commands import COMMANDS
+from hf_distill.cli.main import say_stopped
 from tests.tiny_jobs import QUICK, put_job
 
 
@@ -142,3 +143,11 @@ def test_a_stopped_run_says_how_it_goes_on(number, code, tmp_path):
     assert running.returncode == code, error
     (checkpoint,) = out.glob("checkpoint-*")
     assert error.strip().splitlines()[-1].endswith(f"{checkpoint}; go on with --resume.")
+
+
+@pytest.mark.parametrize(
+    ("name", "how"), [("distill", "go on with --resume"), ("cache", "give the same command again")]
+)
+def test_a_stopped_command_says_what_goes_on(name, how, capsys):
+    assert say_stopped(KeyboardInterrupt(), name) == 130
+    assert capsys.readouterr().err == f"hf-distill: stopped; {how}.\n"

@@ -289,6 +289,59 @@ def test_two_backward_passes_add_up():
     torch.testing.assert_close([2 * gradient for gradient in first], list(second))
 
 
+MASK = torch.tensor([True, True, False, True, False, True, True])
+
+
+@pytest.mark.parametrize("by", ["heads", "logits", "top k"])
+def test_positions_that_do_not_count_are_left_out_whatever_stands_there(by):
+    student, teacher = student_and_teacher(bias=True)
+    few_student, few_teacher = (
+        each._replace(hidden_states=each.hidden_states.detach()[MASK]) for each in (student, teacher)
+    )
+    few_student.hidden_states.requires_grad_()
+    targets, few_targets = {
+        "heads": lambda: (teacher, few_teacher),
+        "logits": lambda: (whole(teacher), whole(few_teacher)),
+        "top k": lambda: (top_k(teacher, 4), top_k(few_teacher, 4)),
+    }[by]()
+    expected = chunked_distillation_loss(few_student, few_targets, LABELS[MASK], temperature=2.0)
+    for tensor in (student[0], *{"heads": teacher[:1], "logits": (targets,), "top k": ()}[by]):
+        tensor.data[~MASK] = torch.nan
+    if by == "top k":
+        targets.values[~MASK] = torch.nan
+    loss = chunked_distillation_loss(student, targets, LABELS, mask=MASK, temperature=2.0, chunk_size=3)
+    torch.testing.assert_close(tuple(loss), tuple(expected))
+    found, wanted = gradients(loss.total, student), gradients(expected.total, few_student)
+    torch.testing.assert_close((found[0][MASK], *found[1:]), wanted)
+    assert torch.equal(found[0][~MASK], torch.zeros(2, 4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("by", ["heads", "logits", "top k"])
+@every_divergence
+def test_classes_that_one_side_alone_has_count_in_the_cross_entropy(by, divergence):
+    student, _ = student_and_teacher(bias=True)
+    with torch.no_grad():
+        student.bias[8] = 40.0  # far more than any class that both have
+    teacher = linear_logits(6, 2, bias=True, num_classes=9)
+    if by == "top k" and divergence is reverse_kl:
+        return
+    targets = {"heads": teacher, "logits": whole(teacher), "top k": top_k_logits(whole(teacher)[:, :8], 4)}[by]
+    weights = 0.3, 0.7
+    loss = chunked_distillation_loss(
+        student, targets, LABELS, num_classes=8, temperature=2.0, divergence=divergence, chunk_size=3,
+        soft_weight=weights[0], hard_weight=weights[1],
+    )  # fmt: skip
+    dense_targets = targets if by == "top k" else whole(teacher)[:, :8]
+    alone = chunked_distillation_loss(student, targets, num_classes=8, temperature=2.0, divergence=divergence)
+    soft = on_top_k(divergence)(whole(student)[:, :8], dense_targets, temperature=2.0).sum()
+    expected = torch.autograd.grad(soft, student[:3], retain_graph=True)
+    torch.testing.assert_close(gradients(alone.total, student), expected)
+    hard = cross_entropy(whole(student), LABELS, reduction="sum")
+    expected = weights[0] * soft + weights[1] * hard
+    torch.testing.assert_close(tuple(loss), (expected, soft, hard))
+    torch.testing.assert_close(gradients(loss.total, student), gradients(expected, student))
+
+
 def test_no_position_counts():
     student, teacher = (source._replace(hidden_states=source[0][:0]) for source in student_and_teacher())
     loss = chunked_distillation_loss(student, teacher, LABELS[:0])
@@ -321,13 +374,17 @@ def test_bfloat16_is_summed_in_float32(autocast):
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
-@every_divergence
-def test_compiled(divergence):
+@pytest.mark.parametrize("labels", [LABELS, None], ids=["labels", "no labels"])
+@pytest.mark.parametrize(
+    ("divergence", "k"), [(forward_kl, None), (reverse_kl, None), (forward_kl, 3)], ids=["forward", "reverse", "top k"]
+)
+def test_compiled(divergence, k, labels):
     student, teacher = student_and_teacher()
+    targets = teacher if k is None else top_k(teacher, k)
     torch.compiler.reset()
     ours, theirs = (
         chunked_distillation_loss(
-            student, teacher, LABELS, temperature=2.0, divergence=divergence, chunk_size=3, compiled=compiled
+            student, targets, labels, temperature=2.0, divergence=divergence, chunk_size=3, compiled=compiled
         )
         for compiled in (True, False)
     )
@@ -354,5 +411,9 @@ def test_refusals():
         chunked_distillation_loss(student, teacher, divergence=jensen_shannon)
     with refused(match=r"divergence must be `forward_kl`, got .*reverse_kl"):
         chunked_distillation_loss(student, top_k(teacher, 2), divergence=reverse_kl)
+    with refused(match=r"mask is torch\.int64 of shape \(7,\)\. Pass a bool mask of shape \(7,\)"):
+        chunked_distillation_loss(student, teacher, mask=LABELS)
+    with refused(match=r"num_classes is 12, and the student has 11 classes"):
+        chunked_distillation_loss(student, teacher, num_classes=12)
     with refused(match=r"temperature must be a finite number above 0, got 0\. chunk_size must be at least 1, got 0"):
         chunked_distillation_loss(student, teacher, temperature=0, chunk_size=0)

@@ -8,6 +8,7 @@ import torch
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.functional import forward_kl, jensen_shannon, on_top_k, reverse_kl, top_k_logits, total_variation
+from hf_distill.functional.top_k import top_k_of_known
 
 
 def logits(positions=5, classes=12, seed=0, dtype=torch.float64):
@@ -123,3 +124,50 @@ def test_it_compiles_without_a_graph_break():
     torch.testing.assert_close(
         compiled(student, teacher, temperature=2.0), on_top_k(forward_kl)(student, teacher, temperature=2.0)
     )
+
+
+def power_law(exponent, classes, k):
+    """Probabilities that follow a power law from before the k-th rank on, and what the others weigh, by plain sums."""
+    weights = [max(rank, k / 2) ** -exponent for rank in range(1, classes + 1)]
+    p = [weight / sum(weights) for weight in weights]
+    return p, {beta: math.log(sum(each**beta for each in p[k:])) for beta in (1.0, 0.5, 0.25)}
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0, 1.3, 2.5])
+@pytest.mark.parametrize("k", [4, 32])
+def test_others_that_follow_a_power_law_are_found_from_what_the_k_leave(exponent, k):
+    p, others = power_law(exponent, 5000, k)
+    order = torch.randperm(5000, generator=torch.Generator().manual_seed(0))[: k + 1]
+    known = torch.tensor(p[: k + 1], dtype=torch.float64).log()
+    kept = top_k_of_known(known.flip(0), order.flip(0), k, 5000)
+    torch.testing.assert_close(kept.values, known[:k].float())
+    if exponent:
+        assert torch.equal(kept.indices.sort().values, order[:k].sort().values)
+    assert (kept.num_others, kept.num_classes) == (5000 - k, 5000)
+    expected = torch.tensor([others[beta] for beta in (1.0, 0.5, 0.25)])
+    torch.testing.assert_close(kept.tail, expected, rtol=0, atol=0.03)
+    torch.testing.assert_close(kept.tail[0], expected[0], rtol=0, atol=1e-5)
+
+
+def test_what_others_weigh_is_never_impossible():
+    """No other class is likelier than the last of the k, and there are only so many, also where 1 − Σ is noise."""
+    half = math.log(0.5)
+    rows = torch.tensor([[0.0, -40.0], [-1e-9, -18.0], [half, half], [0.0, -math.inf], [-0.7, -0.71]])
+    kept = top_k_of_known(rows, torch.tensor([[1, 2]] * 5), 2, 1000)
+    for row, (first, second, third) in zip(rows.double(), kept.tail.double().tolist(), strict=True):
+        last = row[1].item()
+        for beta, found in ((1.0, first), (0.5, second), (0.25, third)):
+            assert found <= beta * last + math.log(998) + 1e-5
+            assert not math.isnan(found)
+    assert kept.tail[3].isneginf().all()
+
+
+def test_all_classes_known_leave_no_others():
+    log_p = logits(1, 6).log_softmax(-1)
+    kept = top_k_of_known(log_p, torch.arange(6)[None], 6, 6)
+    torch.testing.assert_close(kept.float(), log_p.float())
+    assert kept.num_others == 0
+    student = logits(1, 6, seed=3)
+    for temperature in (1.0, 2.0):
+        found = on_top_k(forward_kl)(student, kept, temperature=temperature)
+        torch.testing.assert_close(found, forward_kl(student, log_p, temperature=temperature), rtol=1e-5, atol=1e-6)

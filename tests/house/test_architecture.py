@@ -16,7 +16,7 @@ WHAT_TO_LEARN = {"functional", "schedules", "layer_maps", "terms", "objective"}
 ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "students", "report", "tally", "export"}
 ALL_BUT_MODELS |= {"position_tables", "raw_columns", "teacher_inputs", "data_augmentation", "feature_reading"}
 ALL_BUT_MODELS |= {"preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances", "balance"}
-ALL_BUT_MODELS |= {"head_positions"}
+ALL_BUT_MODELS |= {"head_positions", "chunked_training"}
 
 TRAINER_HALVES = {
     "evaluation",
@@ -57,15 +57,17 @@ ROOMS = {
     "trial_batches": {"types", "errors", "teachers"},
     "memory": set(),
     "teacher_scores": {"types", "errors", "heads"},
+    "head_positions": SIGNALS | {"terms", "trial_batches"},
+    "chunked_training": SIGNALS | WHAT_TO_LEARN | {"trial_batches", "head_positions"},
     "rehearsal": SIGNALS
-    | {"terms", "objective", "position_tables", "memory", "preflight", "trial_batches", "teacher_scores"},
+    | {"terms", "objective", "position_tables", "memory", "preflight", "trial_batches", "teacher_scores"}
+    | {"head_positions", "chunked_training"},
     "balance": SIGNALS | {"terms", "objective", "trial_batches", "feature_reading", "rehearsal"},
     "invariances": SIGNALS | {"trial_batches"},
-    "head_positions": SIGNALS | {"terms", "trial_batches"},
-    "report": SIGNALS
-    | {"functional", "terms", "objective", "position_tables", "preflight", "rehearsal", "trial_batches"},
-    "tally": {"types", "errors"},
     "export": {"types", "errors", "stopwatch"},
+    "report": SIGNALS
+    | {"export", "functional", "terms", "objective", "position_tables", "preflight", "rehearsal", "trial_batches"},
+    "tally": {"types", "errors"},
     "training_args": ALL_BUT_MODELS,
     "callbacks": ALL_BUT_MODELS | {"training_args"},
     "checkpoints": {"types", "errors", "whole_files"},

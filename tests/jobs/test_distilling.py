@@ -7,9 +7,10 @@ from transformers import AutoModel
 
 from hf_distill import DistillationTrainingArguments, recipes
 from hf_distill.jobs.data import job_data
-from hf_distill.jobs.distilling import compare, distil, fine_tune, make_pair
+from hf_distill.jobs.distilling import compare, distil, fine_tune
 from hf_distill.jobs.evidence import Evidence
 from hf_distill.jobs.models import StudentSource, load_processor
+from hf_distill.jobs.pairs import make_pair
 from tests.house.local_hub import put_model, put_tokenizer
 from tests.tiny_jobs import WORDS, put_teacher, rows_of
 
@@ -65,10 +66,6 @@ def test_a_student_with_its_own_tokenizer(teacher, tmp_path):
     tokenizer = put_tokenizer(str(tmp_path / "own"), [" ".join(reversed(WORDS)), "other words"])
     put_model(str(tmp_path / "own"), AutoModel, vocab_size=len(tokenizer))
     source = StudentSource(str(tmp_path / "own"))
-    pair = make_pair(teacher, source, data_of(rows_of(TASK)), seed=0)
-    assert pair.teacher_processor is not None
-    batch = next(iter(pair.trainer(arguments(tmp_path)).get_train_dataloader()))
-    assert {"input_ids", "teacher_input_ids"} <= set(batch)
     found = distil(teacher, source, data_of(rows_of(TASK)), arguments(tmp_path), Evidence(tmp_path / "out"))
     assert "agreement" in found["distilled"]["scores"]
 

@@ -3,8 +3,8 @@ import pytest
 from hf_distill import DistillationTrainingArguments, recipes
 from hf_distill.errors import ConfigurationError
 from hf_distill.jobs.data import job_data
-from hf_distill.jobs.distilling import make_pair
 from hf_distill.jobs.models import StudentSource
+from hf_distill.jobs.pairs import make_pair
 from hf_distill.jobs.tuning import SearchSpace, main_score, tune
 from tests.tiny_jobs import put_teacher, rows_of
 

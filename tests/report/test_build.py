@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from hf_distill import distillation_report
+from hf_distill import cache_teacher, distillation_report
 from hf_distill.errors import ClassMismatchError, ConfigurationError, EmptyDatasetError, MissingTeacherError
 from tests.report.tiny_reports import baseline_for, reported_trainer, rows_of, tiny_report
 from tests.tiny_models import ALL_HEADS, model_for
@@ -109,6 +109,27 @@ def test_an_ensemble_is_not_timed(tmp_path):
     report = distillation_report(trainer, num_resamples=5, batch_sizes=(1,))
     assert report.models["teacher"].cost.timings == () and report.models["teacher"].class_name == "EnsembleTeacher"
     assert report.metrics["accuracy"].models["teacher"].value >= 0
+
+
+@pytest.mark.parametrize("top_k", [None, 3])
+def test_kept_answers_in_place_of_the_teacher(top_k, tmp_path):
+    trainer = reported_trainer(tmp_path, "causal")
+    known = distillation_report(trainer, num_resamples=10, batch_sizes=())
+    rows = rows_of("causal")
+    collator = trainer.data_collator
+    cache_teacher(trainer.teacher, rows, tmp_path / "answers", data_collator=collator, top_k=top_k, dtype="float32")
+    trainer = reported_trainer(tmp_path, "causal", teacher=str(tmp_path / "answers"))
+    report = distillation_report(trainer, num_resamples=10, batch_sizes=())
+    assert report.models["teacher"].cost is None
+    assert "cache of answers" in " ".join(report.notes)
+    assert report.imitation["student"].agreement.value == known.imitation["student"].agreement.value
+    models = report.metrics["perplexity"].models
+    if top_k is None:
+        assert models["teacher"].value == pytest.approx(known.metrics["perplexity"].models["teacher"].value, rel=1e-5)
+        assert report.imitation["student"].kl.value == pytest.approx(known.imitation["student"].kl.value, rel=1e-3)
+    else:
+        assert "teacher" not in models and "likeliest tokens" in " ".join(report.notes)
+        assert 0 < report.imitation["student"].kl.value < known.imitation["student"].kl.value
 
 
 def test_refusals(tmp_path):

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from hf_distill.functional import top_k_logits
 from hf_distill.heads import DualEncoderHead, QuestionAnsweringHead, SingleLabelHead, TokenClassificationHead
 from hf_distill.report.row_sums import NUM_BINS, best_spans, edit_distance, row_sums, transcript_sums
 from hf_distill.types import Signals
@@ -53,6 +54,24 @@ def test_rows_without_labels_are_only_compared():
     sums = row_sums(head, Signals(logits), Signals(logits.flip(1)), head.positions(batch), batch)
     assert set(sums) == {"rows", "agreed", "kl", "compared"}
     assert sums["agreed"].tolist() == [[0.0], [0.0]]
+
+
+def test_of_the_likeliest_classes_alone():
+    """The divergence over the two likeliest classes and all others together, in plain loops."""
+    batch = {"input_ids": torch.ones(3, 5, dtype=torch.long), "labels": torch.ones(3, 5, dtype=torch.long)}
+    student, teacher = (torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    head = TokenClassificationHead()
+    where = head.positions(batch)
+    sums = row_sums(head, Signals(student), Signals(top_k_logits(teacher, 2)), where, batch)
+    for row in range(3):
+        agreed, kl = 0.0, 0.0
+        for q, p in zip(student[row].softmax(-1).tolist(), teacher[row].softmax(-1).tolist(), strict=True):
+            agreed += q.index(max(q)) == p.index(max(p))
+            kept = sorted(range(7), key=p.__getitem__)[-2:]
+            pairs = [(p[c], q[c]) for c in kept] + [(1 - sum(p[c] for c in kept), 1 - sum(q[c] for c in kept))]
+            kl += sum(a * math.log(a / b) for a, b in pairs)
+        assert sums["agreed"][row].item() == agreed
+        assert sums["kl"][row].item() == pytest.approx(kl, rel=1e-4)
 
 
 def test_the_text_of_an_image_is_its_own():

@@ -15,7 +15,7 @@ def right(prediction):
 
 
 def test_they_come_first_and_agree_with_ours(tmp_path):
-    trainer = reported_trainer(tmp_path, compute_metrics=right)
+    trainer = reported_trainer(tmp_path, compute_metrics=right, eval_strategy="epoch")
     report = distillation_report(trainer, baseline_for(trainer), num_resamples=200, batch_sizes=())
     assert list(report.metrics) == ["right", "error", "accuracy", "macro_f1"]
     own, ours, error = (report.metrics[name] for name in ("right", "accuracy", "error"))

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from hf_distill.report import wording
-from hf_distill.report.results import Comparison, Estimate, MetricResult
+from hf_distill.report.results import Comparison, Estimate, LeaveOneOut, MetricResult
 from tests.report.tiny_reports import tiny_report
 
 
@@ -33,6 +33,29 @@ def test_the_verdict(higher, gain, p_value, words):
 
 def test_a_report_without_metrics():
     assert "no metric" in wording.verdict(dataclasses.replace(tiny_report(), metrics={}))
+
+
+def test_what_was_left_out():
+    assert wording.left_out_table(tiny_report())[1] == []
+    trials = LeaveOneOut(50, "accuracy", True, 0.8, {"labels": 0.75, "soft": 0.82, "hidden": 0.8})
+    head, rows = wording.left_out_table(dataclasses.replace(tiny_report(), left_out=trials))
+    assert head[1] == "accuracy after 50 steps"
+    assert rows == [
+        ["nothing", "80.0 %", "–", "–"],
+        ["labels", "75.0 %", "-5.0", "helped"],
+        ["soft", "82.0 %", "+2.0", "hurt"],
+        ["hidden", "80.0 %", "+0.0", "made no difference"],
+    ]
+    lower = LeaveOneOut(50, "perplexity", False, 8.0, {"labels": 9.5})
+    rows = wording.left_out_table(dataclasses.replace(tiny_report(), left_out=lower))[1]
+    assert rows[1] == ["labels", "9.5", "+1.5", "helped"]
+
+
+def test_programs():
+    head, rows = wording.export_table(tiny_report())
+    assert head[0] == "runs in" and len(head) == len(rows[0])
+    assert rows[0] == ["ONNX Runtime", "2 MB", "0", "75.0 %", "0.4", "1", "2.50×"]
+    assert rows[1][:3] == ["ONNX Runtime, 8-bit weights", "2 MB", "0.5"]
 
 
 def test_numbers():

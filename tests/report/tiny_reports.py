@@ -6,7 +6,7 @@ from tempfile import mkdtemp
 
 import torch
 
-from hf_distill import distillation_report
+from hf_distill import Export, distillation_report
 from tests.tiny_models import model_for, rows_for
 from tests.tiny_trainers import trainer_for
 
@@ -44,4 +44,7 @@ def tiny_report():
     """Of a classifier that was trained for four steps, with all that a report may have."""
     trainer = reported_trainer(Path(mkdtemp()), max_steps=4, eval_strategy="steps", eval_steps=2)
     trainer.train()
-    return distillation_report(trainer, baseline_for(trainer), num_resamples=50, batch_sizes=(1, 2))
+    exports = (Export(Path(), "onnx", int8, 8, 0.5 * int8, 0.75, 2 * 10**6, 2.5, 0.4, 1.0) for int8 in (False, True))
+    return distillation_report(
+        trainer, baseline_for(trainer), num_resamples=50, batch_sizes=(1, 2), exports=tuple(exports)
+    )

@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 from datasets import Dataset
-from transformers import BertForMaskedLM
+from transformers import BertForMaskedLM, default_data_collator
 
 from hf_distill import (
     CachedTeacher,
@@ -27,10 +27,13 @@ from hf_distill.errors import (
     VocabularyMismatchError,
 )
 from hf_distill.heads import EmbeddingHead
+from hf_distill.processing import Reading
+from hf_distill.processing.blocks import labelled_blocks
 from hf_distill.teachers import OnlineTeacher
 from hf_distill.types import TopKLogits
 from tests.gradients import alpha_of
-from tests.tiny_models import ALL_HEADS, PaddingCollator, bert, model_for, rows_for, word_tokenizer
+from tests.text_tokenizers import byte_pair_tokenizer
+from tests.tiny_models import ALL_HEADS, PaddingCollator, bert, llama, model_for, rows_for, word_tokenizer
 from tests.tiny_trainers import loss_logs, trainer_for
 
 
@@ -132,6 +135,37 @@ def test_a_list_of_caches_is_an_ensemble(tmp_path):
     check_equal_training(online, offline, "single_label")
 
 
+def test_an_ensemble_of_a_cache_and_a_model(tmp_path):
+    models = [model_for("single_label", layers) for layers in (2, 3)]
+    path = cached(tmp_path / "cache", teacher=models[0]).cache.path
+    online, mixed = (trained(tmp_path, "single_label", each) for each in (models, [path, models[1]]))
+    check_equal_training(online, mixed, "single_label")
+
+
+def test_texts_packed_into_blocks_before_are_rows_like_any_other(tmp_path):
+    tokenizer = byte_pair_tokenizer()
+    texts = Dataset.from_dict({"text": ["the quick brown fox", "hello world, hello", "jumps over the lazy dog"] * 2})
+    blocks = labelled_blocks(texts, Reading(tokenizer, {"text": "text"}, max_length=6)).to_list()
+    assert len(blocks) > 4
+    teacher, path = llama(2, vocab_size=len(tokenizer)), tmp_path / "cache"
+    cached(path, "causal", teacher, rows=blocks, data_collator=default_data_collator)
+    trainers = [
+        trained(
+            tmp_path,
+            "causal",
+            each,
+            rows=blocks,
+            student=llama(1, vocab_size=len(tokenizer)),
+            data_collator=default_data_collator,
+        )
+        for each in (teacher, path)
+    ]
+    moved = (
+        weights(trainers[0]) - torch.cat([p.flatten() for p in llama(1, vocab_size=len(tokenizer)).parameters()])
+    ).abs()
+    assert moved.max() > 1e-4 and (weights(trainers[0]) - weights(trainers[1])).abs().max() < 2e-6
+
+
 def test_classes_are_aligned_by_name(tmp_path):
     names = [{0: "a", 1: "b", 2: "c"}, {0: "c", 1: "a", 2: "b"}]
     student, teacher = (
@@ -229,7 +263,7 @@ def test_terms_that_a_cache_cannot_serve_are_refused(tmp_path):
     with pytest.raises(UnsupportedModelError, match="asked for by the EnsembleTeacher"):
         trainer_for(tmp_path, "causal", teacher=[tmp_path / "cache"])
     objective = Objective({"hidden": (1.0, HiddenStateTerm(layer_map="uniform")), "soft": (1.0, SoftTargetTerm())})
-    with pytest.raises(MissingTeacherError, match="the teacher is a CachedTeacher, which has none"):
+    with pytest.raises(MissingTeacherError, match="holds no layers of its teacher"):
         trainer_for(tmp_path, "causal", teacher=tmp_path / "cache", objective=objective)
 
 

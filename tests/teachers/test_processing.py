@@ -6,8 +6,15 @@ from datasets import Dataset
 from torch.nn.functional import cross_entropy
 from transformers import ViTImageProcessor
 
-from hf_distill import DistillationTrainer, EnsembleTeacher, ProcessingTeacher, RoutedTeacher, check_invariances
-from hf_distill.errors import ConfigurationError, MissingInputError
+from hf_distill import (
+    DistillationTrainer,
+    EnsembleTeacher,
+    ProcessingTeacher,
+    RoutedTeacher,
+    cache_teacher,
+    check_invariances,
+)
+from hf_distill.errors import CacheMismatchError, ConfigurationError, MissingInputError
 from hf_distill.teachers.processing import DataCollatorWithReaders, RowReader
 from tests.gradients import ALPHA, TEMPERATURE, GradientRecorder, arguments, relative_difference
 from tests.test_teacher_inputs import bert_teacher, roberta
@@ -105,6 +112,49 @@ def test_outputs_on_tokens(tmp_path, task):
     teacher = ProcessingTeacher(model_for(task, 2), wordpiece_tokenizer(), "text")
     with pytest.raises(ConfigurationError, match=r"lie on tokens, and by its \w+ a `ProcessingTeacher` reads others"):
         trainer_for(tmp_path, task, teacher=[teacher, model_for(task, 3)])
+
+
+def cached_answers(folder, teacher, tokenizer, columns):
+    """A cache of rows in the teacher's own tokens."""
+    rows = [{**tokenizer(*(row[name] for name in columns)), "labels": row["labels"]} for row in pair_rows()]
+    return cache_teacher(teacher, rows, folder, processing_class=tokenizer, dtype="float32").cache.path
+
+
+def single_gradients(output_dir, teacher, **options):
+    recorder = GradientRecorder()
+    DistillationTrainer(
+        model=roberta(),
+        teacher=teacher,
+        args=arguments(output_dir, num_train_epochs=1, learning_rate=0.0, per_device_train_batch_size=8),
+        train_dataset=Dataset.from_list(pair_rows()),
+        processing_class=byte_pair_tokenizer(),
+        callbacks=[recorder],
+        **options,
+    ).train()
+    return recorder.steps[0]
+
+
+def test_each_is_a_cache_of_rows_in_its_own_tokens(tmp_path):
+    readers = (wordpiece_tokenizer(), COLUMNS), (byte_pair_tokenizer(), ("sentence",))
+    models = bert_teacher(), roberta()
+    paths = [
+        cached_answers(tmp_path / str(number), model, *reader)
+        for number, (model, reader) in enumerate(zip(models, readers, strict=True))
+    ]
+    expected, found = (
+        single_gradients(tmp_path, [ProcessingTeacher(m, *reader) for m, reader in zip(members, readers, strict=True)])
+        for members in (models, paths)
+    )
+    assert relative_difference(found, expected) < 1e-5
+
+
+def test_a_single_cache_of_rows_in_other_tokens(tmp_path):
+    path = cached_answers(tmp_path / "cache", bert_teacher(), wordpiece_tokenizer(), COLUMNS)
+    options = {"teacher_processing_class": wordpiece_tokenizer(), "teacher_columns": COLUMNS}
+    expected, found = (single_gradients(tmp_path, teacher, **options) for teacher in (bert_teacher(), path))
+    assert relative_difference(found, expected) < 1e-5
+    with pytest.raises(CacheMismatchError, match="which is none of the 8 in the cache"):
+        single_gradients(tmp_path, path, **{**options, "teacher_columns": COLUMNS[:1]})
 
 
 def test_no_columns():

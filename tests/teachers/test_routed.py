@@ -8,8 +8,23 @@ import torch
 from datasets import ClassLabel, Dataset
 from transformers import DataCollatorWithPadding
 
-from hf_distill import EnsembleTeacher, OnlineTeacher, RoutedTeacher, check_invariances, head_of, preflight_report
-from hf_distill.errors import ConfigurationError, MissingInputError, MissingTeacherError
+from hf_distill import (
+    EnsembleTeacher,
+    OnlineTeacher,
+    ProcessingTeacher,
+    RoutedTeacher,
+    cache_teacher,
+    check_invariances,
+    head_of,
+    preflight_report,
+)
+from hf_distill.errors import (
+    CacheMismatchError,
+    ConfigurationError,
+    MissingInputError,
+    MissingTeacherError,
+    UnsupportedModelError,
+)
 from tests.gradients import ALPHA, TEMPERATURE, GradientRecorder, relative_difference
 from tests.processes import run_two_processes
 from tests.reference import reference_gradients
@@ -222,3 +237,58 @@ def test_sharded_teachers_are_asked_on_all_processes(tmp_path):
     for rank, route in enumerate(("de", "fr")):
         expected = teacher.signals({**batch, "language": [route] * 8}).logits
         torch.testing.assert_close(torch.load(tmp_path / f"rank{rank}.pt", weights_only=True), expected)
+
+
+def caches_of_routes(folder, task):
+    """A cache of each route's own rows, and the models."""
+    models = {"de": model_for(task, 2), "fr": model_for(task, 3)}
+    for language, model in models.items():
+        rows = [row for row in routed_rows(task) if row["language"] == language]
+        rows = [{name: value for name, value in row.items() if name != "language"} for row in rows]
+        cache_teacher(model, rows, folder / language, data_collator=PaddingCollator(), dtype="float32", batch_size=3)
+    return {language: folder / language for language in models}, models
+
+
+def single_gradients(output_dir, task, teacher, **changes):
+    recorder = GradientRecorder()
+    options = {"learning_rate": 0.0, "max_steps": 1, "per_device_train_batch_size": 8, "callbacks": [recorder]}
+    trainer_for(output_dir, task, teacher=teacher, rows=routed_rows(task), **{**options, **changes}).train()
+    return recorder.steps[0]
+
+
+@pytest.mark.parametrize("task", ["single_label", "masked", "seq2seq"])
+def test_a_route_is_a_cache_of_its_own_rows(tmp_path, task):
+    paths, models = caches_of_routes(tmp_path, task)
+    expected = single_gradients(tmp_path, task, RoutedTeacher(models, "language"))
+    for routes in (paths, {"de": models["de"], "fr": paths["fr"]}):
+        for size in (8, 2):
+            options = {"per_device_train_batch_size": size, "gradient_accumulation_steps": 8 // size}
+            found = single_gradients(tmp_path, task, RoutedTeacher(routes, "language"), **options)
+            assert relative_difference(found, expected) < 1e-5
+
+
+def test_a_route_is_an_ensemble_of_a_cache_and_a_model(tmp_path):
+    paths, models = caches_of_routes(tmp_path, "single_label")
+    found, expected = (
+        single_gradients(
+            tmp_path,
+            "single_label",
+            RoutedTeacher({"de": EnsembleTeacher([de, model_for("single_label", 4)]), "fr": models["fr"]}, "language"),
+        )
+        for de in (paths["de"], models["de"])
+    )
+    assert relative_difference(found, expected) < 1e-5
+
+
+def test_a_row_of_a_route_that_its_cache_lacks(tmp_path):
+    paths, _ = caches_of_routes(tmp_path, "single_label")
+    swapped = RoutedTeacher({"de": paths["fr"], "fr": paths["de"]}, "language")
+    with pytest.raises(CacheMismatchError, match="which is none of the 4 in the cache"):
+        single_gradients(tmp_path, "single_label", swapped)
+
+
+def test_a_route_that_is_a_cache_read_by_a_processing_class(tmp_path):
+    paths, models = caches_of_routes(tmp_path, "single_label")
+    reads = ProcessingTeacher(paths["de"], word_tokenizer("a"), "text")
+    with pytest.raises(UnsupportedModelError, match="the route 'de' is a cache that is read through a `ProcessingTea"):
+        single_gradients(tmp_path, "single_label", RoutedTeacher({"de": reads, "fr": models["fr"]}, "language"))

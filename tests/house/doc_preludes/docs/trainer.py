@@ -1,6 +1,9 @@
+import os
+
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from tests.house.local_hub import put_dataset, put_model, put_tokenizer
+from tests.teachers.completions_server import CompletionsServer
 
 
 questions = ["who sat on the mat", "what did the dog do", "is it late", "where is the cat"]
@@ -20,3 +23,8 @@ put_dataset("roneneldan/TinyStories", {"train": [{"text": text} for text in ques
 for model_id, texts in {"google/gemma-2-2b": answers, "Qwen/Qwen3-0.6B-Base": questions}.items():
     tokenizer = put_tokenizer(model_id, texts)
     put_model(model_id, AutoModelForCausalLM, "llama", vocab_size=len(tokenizer))
+
+server = CompletionsServer(  # until the page has run
+    AutoModelForCausalLM.from_pretrained("Qwen/Qwen3-0.6B-Base"), tokenizer, max_logprobs=64, name="Qwen/Qwen3-8B-Base"
+)
+os.environ["TEACHER_URL"] = server.__enter__().url

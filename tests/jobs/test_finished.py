@@ -1,0 +1,33 @@
+import pytest
+
+from hf_distill.errors import ConfigurationError
+from hf_distill.jobs.distilling import distil
+from hf_distill.jobs.evidence import Evidence
+from hf_distill.jobs.finished import report_on
+from hf_distill.report import DistillationReport
+from tests.jobs.test_distilling import STUDENT, TASK, arguments, data_of, teacher  # noqa: F401  # a fixture
+from tests.tiny_jobs import rows_of
+
+
+def test_of_a_job_that_has_ended(teacher, tmp_path):  # noqa: F811
+    data, out = data_of(rows_of(TASK)), tmp_path / "out"
+    distil(teacher, STUDENT, data, arguments(tmp_path), Evidence(out), with_baseline=True)
+    known = DistillationReport.from_json((out / "report" / "report.json").read_text())
+    args, page = arguments(tmp_path / "apart"), tmp_path / "page"
+    report = report_on(teacher, str(out), str(out / "baseline"), data, args, page, batch_sizes=())
+    assert report.metrics == known.metrics
+    assert report.curves.keys() == known.curves.keys()
+    assert report.terms == {} and "term soft" in known.settings and "term soft" not in report.settings
+    assert DistillationReport.from_json((page / "report.json").read_text()).metrics == report.metrics
+
+
+def test_rows_without_labels(teacher, tmp_path):  # noqa: F811
+    data = data_of(rows_of(TASK).remove_columns("label"))
+    report = report_on(teacher, teacher, None, data, arguments(tmp_path), tmp_path / "page", batch_sizes=())
+    assert report.metrics == {} and report.imitation["student"].agreement.value == 1.0
+
+
+def test_a_folder_of_something_else_is_refused_at_once(tmp_path):
+    (tmp_path / "thesis.md").write_text("")
+    with pytest.raises(ConfigurationError, match="holds something else than a report"):
+        report_on("gone", "gone", None, data_of(rows_of(TASK)), arguments(tmp_path), tmp_path)
