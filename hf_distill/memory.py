@@ -28,8 +28,8 @@ class Memory:
     """The weights of all teachers that are models; nothing for the student's own."""
     logits: int
     """Class scores of student and teacher for one micro-batch: in the preflight those that it saw, in the dtype they
-    are computed in (where training never holds those of all positions, of the positions that were rehearsed); in a plan
-    with the log-probabilities of both, in float32."""
+    are computed in (where training never holds those of all positions, of the positions that were rehearsed); in a
+    plan with the log-probabilities of both, in float32."""
 
     @property
     def total(self) -> int:
