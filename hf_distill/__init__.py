@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from hf_distill.export import Export, export_model
     from hf_distill.heads import Head, head_of
     from hf_distill.invariances import InvarianceReport, check_invariances
+    from hf_distill.memory import memory_estimate
     from hf_distill.models.encoder_lm import (
         EncoderLMConfig,
         EncoderLMForCausalLM,
@@ -146,6 +147,7 @@ __all__ = [
     "heads",
     "layer_maps",
     "load_teacher",
+    "memory_estimate",
     "models",
     "preflight_report",
     "recipes",
@@ -166,6 +168,7 @@ _HOMES = {
     "export": ("Export", "export_model"),
     "heads": ("Head", "head_of"),
     "invariances": ("InvarianceReport", "check_invariances"),
+    "memory": ("memory_estimate",),
     "objective": ("Objective",),
     "report": ("DistillationReport", "distillation_report"),
     "rehearsal": ("PreflightReport", "preflight_report"),

@@ -15,7 +15,7 @@ from hf_distill.heads import CausalLMHead, MaskedLMHead, Seq2SeqHead, SpeechSeq2
 from hf_distill.teachers import OnlineTeacher
 from hf_distill.terms import DecoupledTerm, HardLabelTerm, IntraClassTerm, SoftTargetTerm, UniversalLogitTerm
 from hf_distill.terms.feature_terms import FeatureTerm
-from hf_distill.trial_batches import leaving_no_trace
+from hf_distill.trial_batches import has_shards, leaving_no_trace
 from hf_distill.types import IGNORED_LABEL, TEACHER_POSITIONS, Batch, Positions, Requirements, Signals, TopKLogits
 
 
@@ -119,13 +119,12 @@ def hooked_models(trainer: Any) -> list[nn.Module]:
 def may_pick(trainer: Any, batch: Batch) -> bool:
     """Whether nothing but the terms of the objective reads logits, and models, terms and labels are of known kinds."""
     terms = [weighted.term for weighted in trainer.distillation_objective.terms.values()]
-    is_sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
     is_split = trainer.get_tp_size() * trainer.get_cp_size() * trainer.get_sp_size() > 1
     return (
         type(trainer.head) in POSITION_WISE
         and trainer.compute_loss_func is None
         and trainer.label_smoother is None
-        and not (trainer.args.torch_compile or is_sharded or is_split)
+        and not (trainer.args.torch_compile or has_shards(trainer) or is_split)
         and not {TEACHER_POSITIONS, "shift_labels"} & batch.keys()
         and all(type(term) in READING_ROWS or isinstance(term, FeatureTerm) for term in terms)
         and all(isinstance(unwrap_peft_model(model), PreTrainedModel) for model in hooked_models(trainer))

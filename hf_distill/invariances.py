@@ -14,7 +14,7 @@ from hf_distill.errors import ConfigurationError
 from hf_distill.heads import ObjectDetectionHead
 from hf_distill.position_tables import max_positions
 from hf_distill.teachers import OnlineTeacher, online_teachers, single_teachers
-from hf_distill.trial_batches import collated, gradient, leaving_no_trace, norm, sampled_rows
+from hf_distill.trial_batches import collated, gradient, has_shards, leaving_no_trace, norm, sampled_rows
 from hf_distill.types import IGNORED_LABEL, TopKLogits
 
 
@@ -88,7 +88,7 @@ def check_invariances(trainer: Any, num_rows: int = 8) -> InvarianceReport:
     Raises:
         ConfigurationError: if weights are sharded or the training data has no row that can be read.
     """
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled or trainer.get_tp_size() > 1:
+    if has_shards(trainer) or trainer.get_tp_size() > 1:
         raise ConfigurationError(
             "the weights are sharded, and the checks need copies of whole models. Call `check_invariances` in a "
             "process without FSDP, DeepSpeed and tensor parallelism; what it finds holds there too."

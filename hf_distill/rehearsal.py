@@ -14,11 +14,12 @@ from hf_distill.errors import ConfigurationError
 from hf_distill.head_positions import hooked_models
 from hf_distill.heads import ObjectDetectionHead
 from hf_distill.heads.base import at_least_float32, real_tokens
+from hf_distill.memory import Memory, memory_estimate
 from hf_distill.position_tables import has_position_table, max_positions
 from hf_distill.teacher_scores import TeacherScore, teacher_score
 from hf_distill.teachers import online_teachers
 from hf_distill.terms import HardLabelTerm
-from hf_distill.trial_batches import collated, gradient, leaving_no_trace, norm, sampled_rows
+from hf_distill.trial_batches import collated, gradient, has_shards, leaving_no_trace, norm, sampled_rows
 from hf_distill.types import IGNORED_LABEL, TEACHER_PREFIX, Batch, Positions, Requirements, Signals, Unit
 
 
@@ -33,9 +34,6 @@ LARGEST_DEVIATION = 0.02
 
 INPUT_SIZES = ("image_size", "num_mel_bins")
 """What configurations call the size of an image and of a spectrogram."""
-
-OPTIMIZER_STATES = {"adafactor": 0.0, "sgd": 0.0, "lion": 1.0, "rmsprop": 1.0, "adagrad": 1.0}
-"""States per weight, by what the optimizer's name starts with; Adam's two where none fits."""
 
 
 @dataclass(frozen=True)
@@ -56,23 +54,6 @@ class TermSize:
     """`gradient` over that of the labels, or over the largest one where the objective has no labels."""
     cosine: float | None
     """Between its gradient and that of the labels."""
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What a process holds at least, in bytes. Activations come on top."""
-
-    student: int
-    """Its weights."""
-    gradients: int
-    """As many as there are weights that are trained."""
-    optimizer: int
-    """States per trained weight: 2 for Adam, 1 byte each for its 8-bit variants, 1 state for Lion, none for SGD."""
-    teacher: int
-    """The weights of all teachers that are models; nothing for the student's own."""
-    logits: int
-    """Class scores of student and teacher for one micro-batch, in the dtype they are computed in. Where training never
-    holds those of all positions, of the positions that were rehearsed."""
 
 
 @dataclass(frozen=True)
@@ -257,7 +238,7 @@ def _warnings_of_inputs(batch: Batch, models: Mapping[str, nn.Module], names: Se
 
 def obstacle(trainer: Any) -> str | None:
     """Why nothing can be measured on one process alone."""
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+    if has_shards(trainer):
         return "weights and gradients are sharded (FSDP or DeepSpeed)"
     if trainer.get_tp_size() * trainer.get_cp_size() * trainer.get_sp_size() > 1:
         return "the model or its sequences are split over processes"
@@ -356,22 +337,8 @@ def _longest_row(batch: Batch, name: str) -> int:
 
 
 def _memory(trainer: Any, logits_bytes: int) -> Memory:
-    models = _models(trainer)
-    trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
-    optimizer = str(getattr(trainer.args.optim, "value", trainer.args.optim))
-    states = next((number for name, number in OPTIMIZER_STATES.items() if name in optimizer), 2.0)
-    is_small = "8bit" in optimizer
-    return Memory(
-        student=_num_bytes(models["student"].parameters()),
-        gradients=_num_bytes(trained),
-        optimizer=int(states * sum(p.numel() * (1 if is_small else p.element_size()) for p in trained)),
-        teacher=sum(_num_bytes(model.parameters()) for who, model in models.items() if who != "student"),
-        logits=logits_bytes,
-    )
-
-
-def _num_bytes(tensors: Any) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    student, *teachers = _models(trainer).values()
+    return replace(memory_estimate(student, teachers, trainer.args), logits=logits_bytes)
 
 
 def _number(value: float | None, form: str = ".3g") -> str:

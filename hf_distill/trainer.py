@@ -24,12 +24,12 @@ from hf_distill.feature_reading import outputs_and_features
 from hf_distill.head_positions import HeadRows, head_rows, hooked_models
 from hf_distill.heads import CausalLMHead, Head, head_of
 from hf_distill.heads.classification import check_class_indices
-from hf_distill.length_grouping import LengthGrouping
 from hf_distill.objective import Objective
 from hf_distill.position_tables import max_positions
 from hf_distill.publishing import Publishing
 from hf_distill.raw_columns import raw_columns
 from hf_distill.recipes import hinton
+from hf_distill.stream_resuming import StreamResuming
 from hf_distill.teacher_inputs import DataCollatorWithTeacherInputs, TeacherInputs, TeacherPositions
 from hf_distill.teachers import (
     CompositeTeacher,
@@ -51,7 +51,7 @@ NUM_COLUMN_ROWS = 8
 """Rows that are looked at to find the raw columns of the teacher."""
 
 
-class DistillationTrainer(LengthGrouping, Publishing):
+class DistillationTrainer(StreamResuming, Publishing):
     """`transformers.Trainer` whose student imitates a teacher.
 
         L = Σ over terms of weight · (sum of the term) / (number of its units)

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
+from hf_distill.teachers import online_teachers
+from hf_distill.teachers.online import is_sharded
+
 
 def sampled_rows(dataset: Any, count: int) -> list[Any]:
     """Up to `count` rows, spread evenly over a data set, or the first ones of a stream.
@@ -34,6 +37,12 @@ def sampled_rows(dataset: Any, count: int) -> list[Any]:
         return list(islice(copy.deepcopy(dataset), count))
     except TypeError:  # it holds an open file or a generator
         return []
+
+
+def has_shards(trainer: Any) -> bool:
+    """Whether weights of student or teacher are split over processes, which must then call it together."""
+    models = [trainer.model, *(teacher.model for teacher in online_teachers(trainer.teacher))]
+    return trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled or any(map(is_sharded, models))
 
 
 def collated(trainer: Any, rows: list[Any], for_evaluation: bool = False) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 from torch.utils.data import RandomSampler, SequentialSampler
 
-from hf_distill import DistillationTrainingArguments, IntraClassTerm, Objective, RowRelationTerm
+from hf_distill import ContrastiveTerm, DistillationTrainingArguments, IntraClassTerm, Objective, RowRelationTerm
 from hf_distill.length_grouping import ShuffledLengthGroups, num_tokens_of_rows
 from tests.tiny_models import rows_for
 from tests.tiny_trainers import trainer_for
@@ -141,6 +141,7 @@ def same_length(task):
         ({"task": "images"}, RandomSampler),
         ({"objective": Objective({"classes": (1.0, IntraClassTerm())})}, RandomSampler),
         ({"objective": Objective({"rows": (1.0, RowRelationTerm())})}, RandomSampler),
+        ({"objective": Objective({"contrast": (1.0, ContrastiveTerm())})}, RandomSampler),
     ],
 )
 def test_where_rows_are_not_grouped(tmp_path, changes, kind):

@@ -4,32 +4,71 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from hf_distill.checkpoints import damage, is_unfinished
 from tests.processes import run_processes
-from tests.ten_steps import trained
+from tests.ten_steps import OBJECTIVES, trained
+
+
+slow = pytest.mark.slow
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("number", [pytest.param(2), pytest.param(4, marks=pytest.mark.slow)])
-def test_ten_steps_equal_those_of_one_process(tmp_path, number):
-    run_processes(number, Path(__file__).with_name("ten_steps.py"), tmp_path)
-    expected = trained(tmp_path / "one", 1)
+@pytest.mark.parametrize(
+    "way, number",
+    [
+        ("ddp", 2),
+        ("sharded", 2),
+        pytest.param("loaded", 2, marks=slow),
+        pytest.param("teacher_loaded", 2, marks=slow),
+        pytest.param("ddp", 4, marks=slow),
+        pytest.param("sharded", 4, marks=slow),
+    ],
+)
+def test_ten_steps_equal_those_of_one_process(tmp_path, way, number):
+    run_processes(number, Path(__file__).with_name("ten_steps.py"), tmp_path, way, "every_family")
+    check_equal(tmp_path, number, trained(tmp_path / "one"), "every_family")
+    weights = load(tmp_path)["weights"]
+    assert {f"learned {part}.weight" for part in ("hidden_1_2", "hidden_2_4", "variational_2_4")} < weights.keys()
+    if way != "sharded":
+        saved = load_file(tmp_path / "saved" / "model.safetensors")
+        assert saved.keys() == {name for name in weights if not name.startswith("learned ")}
+        assert all(torch.equal(weight, weights[name]) for name, weight in saved.items())
+
+
+@slow
+@pytest.mark.distributed
+@pytest.mark.parametrize("way", ["ddp", "sharded"])
+def test_rows_are_compared_within_a_micro_batch(tmp_path, way):
+    """So that two processes learn what one learns of the same micro-batches, one after the other."""
+    run_processes(2, Path(__file__).with_name("ten_steps.py"), tmp_path, way, "between_rows")
+    accumulated = trained(tmp_path / "one", objective="between_rows", accumulation=2)
+    check_equal(tmp_path, 2, accumulated, "between_rows")
+    whole = trained(tmp_path / "whole", objective="between_rows")
+    assert whole["logs"][0]["loss/contrast"] > 1.2 * accumulated["logs"][0]["loss/contrast"]
+
+
+def load(output_dir, rank=0):
+    return torch.load(output_dir / f"rank{rank}.pt", weights_only=True)
+
+
+def check_equal(output_dir, number, expected, objective):
+    """Weights, learned parts and logs of every process are those of one process."""
     moved = [name for name, weight in expected["before"].items() if (expected["weights"][name] - weight).norm() > 1e-3]
     assert len(moved) > len(expected["before"]) / 2
-    assert {f"learned hidden_{pair}.weight" for pair in ("1_2", "2_4")} < expected["weights"].keys()
     for rank in range(number):
-        found = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
+        found = load(output_dir, rank)
         assert found["weights"].keys() == expected["weights"].keys()
         for name, weight in expected["weights"].items():
             torch.testing.assert_close(found["weights"][name], weight, rtol=1e-5, atol=1e-5, msg=name)
         assert len(found["logs"]) == len(expected["logs"]) == 10
         for ours, theirs in zip(found["logs"], expected["logs"], strict=True):
-            assert sum(name.startswith("loss/") for name in theirs) == 9
+            assert sum(name.startswith("loss/") for name in theirs) == len(OBJECTIVES[objective]().terms)
             assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)
 
 
-@pytest.mark.slow
+@slow
 @pytest.mark.distributed
 def test_a_signal_to_one_process_ends_all(tmp_path):
     run_processes(2, Path(__file__).with_name("signalled_processes.py"), tmp_path)

@@ -34,6 +34,7 @@ def trainer_for(
 ) -> DistillationTrainer:
     """A trainer for two steps of four rows. `teacher=False` leaves it out."""
     options = {name: changes.pop(name) for name in OPTIONS & changes.keys()}
+    trainer_class = changes.pop("trainer_class", DistillationTrainer)
     if "objective" in options:
         changes |= {"temperature": 2.0, "alpha": 0.5}
     if student is None and "model_init" not in options:
@@ -41,7 +42,7 @@ def trainer_for(
     if teacher is None:
         teacher = model_for(task, 2)
     defaults = {"learning_rate": 1e-2, "max_steps": 2, "per_device_train_batch_size": 4}
-    return DistillationTrainer(
+    trainer: DistillationTrainer = trainer_class(
         model=student,
         teacher=None if teacher is False else teacher,
         args=arguments(output_dir, **{**defaults, **changes}),
@@ -49,6 +50,7 @@ def trainer_for(
         callbacks=callbacks,
         **{"data_collator": PaddingCollator(), **options},
     )
+    return trainer
 
 
 def unlabelled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

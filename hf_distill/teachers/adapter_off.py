@@ -61,12 +61,14 @@ class AdapterOffTeacher(OnlineTeacher):
         """Follow the student's mixed precision; it is where the student is.
 
         Raises:
-            ConfigurationError: under FSDP and DeepSpeed, which would have to gather the student's weights for it.
+            ConfigurationError: if the student is sharded, so that its weights would have to be gathered for it.
         """
-        if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        kind = accelerator.distributed_type
+        if self.is_sharded or kind in (DistributedType.FSDP, DistributedType.DEEPSPEED):
             raise ConfigurationError(
-                f"`AdapterOffTeacher` asks the student apart from its own forward, and {accelerator.distributed_type} "
-                "shards the student's weights. Pass a copy of the model as `teacher=`."
+                "`AdapterOffTeacher` asks the student apart from its own forward, and "
+                f"{'its DistributedConfig' if self.is_sharded else kind} shards the student's weights. Pass a copy of "
+                "the model as `teacher=`."
             )
         self._autocast, self.device = accelerator.autocast, accelerator.device
 

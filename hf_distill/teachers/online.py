@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
+from torch import nn
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 from transformers.trainer_utils import unwrap_peft_model
 
@@ -52,7 +54,7 @@ class OnlineTeacher(Teacher):
         self.alignment = Alignment()
         self.device = model.device
         self._modules = tuple(model.modules())
-        self.is_sharded = False
+        self.is_sharded = is_sharded(model)
         self._infers = True
         self.is_spread = getattr(model, "hf_device_map", None) is not None
         parameters = inspect.signature(unwrap_peft_model(model).forward).parameters
@@ -107,10 +109,12 @@ class OnlineTeacher(Teacher):
     def prepare(self, accelerator: Accelerator) -> None:
         """Follow the student: its mixed precision, its device, and its sharding where Accelerate shards by FSDP2.
 
-        A teacher that is quantised or spread over devices stays where it is; only its answers move.
+        A teacher that is quantised, spread over devices or sharded already stays where it is; only its answers move.
         """
         self._autocast = accelerator.autocast
         self.device = accelerator.device
+        if self.is_sharded:
+            return
         if getattr(accelerator.state, "fsdp_plugin", None) is not None:
             self.shard()
         elif not self.is_spread and not getattr(self.model, "is_quantized", False):
@@ -125,9 +129,8 @@ class OnlineTeacher(Teacher):
         for module in self.model.modules():
             if type(module).__name__ in blocks:
                 fully_shard(module)
-        fully_shard(self.model)
+        fully_shard(self.model, reshard_after_forward=True)  # by default what is in no block would stay gathered
         self.is_sharded = True
-        self._infers = False  # FSDP2 gathers weights into tensors that it writes to again, which inference forbids
 
     def in_full_precision(self, dtype: torch.dtype) -> None:
         """Compute in `dtype` from now on, without the Trainer's mixed precision."""
@@ -163,7 +166,8 @@ class OnlineTeacher(Teacher):
             self.model.eval()
         # An inference tensor cannot be kept for the backward pass of a term; its copy can, which features are too
         # large for.
-        infers = self._infers and reader_of(self.model) is None
+        # FSDP2 gathers weights into tensors that it writes to again, which inference forbids.
+        infers = self._infers and not self.is_sharded and reader_of(self.model) is None
         with torch.no_grad(), torch.inference_mode(infers), self._autocast():
             if self.is_spread and self.model.device.type != "meta":  # where Accelerate moves them
                 inputs = send_to_device(inputs, self.model.device)
@@ -176,6 +180,11 @@ class OnlineTeacher(Teacher):
             return replace(signals, logits=signals.logits[rows, positions.clamp(min=0)])
         boxes = None if signals.boxes is None else signals.boxes.clone()
         return replace(signals, logits=signals.logits.clone(), boxes=boxes) if infers else signals
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether its weights are split over processes, so that all of them must call it together."""
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def as_teacher(teacher: Any, head: Head) -> Teacher:

@@ -65,6 +65,7 @@ class ContrastiveTerm(ProjectedStateTerm):
     pooled: Pooling = "mean"
 
     unit = Unit.ROW
+    compares_rows = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

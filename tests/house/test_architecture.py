@@ -18,7 +18,15 @@ ALL_BUT_MODELS |= {"position_tables", "raw_columns", "teacher_inputs", "data_aug
 ALL_BUT_MODELS |= {"preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances", "balance"}
 ALL_BUT_MODELS |= {"head_positions", "chunked_training"}
 
-TRAINER_HALVES = {"evaluation", "feature_training", "term_logging", "finite_losses", "length_grouping", "publishing"}
+TRAINER_HALVES = {
+    "evaluation",
+    "feature_training",
+    "term_logging",
+    "finite_losses",
+    "length_grouping",
+    "stream_resuming",
+    "publishing",
+}
 
 # room: what it may import, which is always of an earlier row
 ROOMS = {
@@ -46,12 +54,13 @@ ROOMS = {
     "students": NOUNS | {"layer_maps"},
     "models": set(),
     "preflight": SIGNALS | {"terms", "objective", "raw_columns"},
-    "trial_batches": {"types", "errors"},
+    "trial_batches": {"types", "errors", "teachers"},
+    "memory": set(),
     "teacher_scores": {"types", "errors", "heads"},
     "head_positions": SIGNALS | {"terms", "trial_batches"},
     "chunked_training": SIGNALS | WHAT_TO_LEARN | {"trial_batches", "head_positions"},
     "rehearsal": SIGNALS
-    | {"terms", "objective", "position_tables", "preflight", "trial_batches", "teacher_scores"}
+    | {"terms", "objective", "position_tables", "memory", "preflight", "trial_batches", "teacher_scores"}
     | {"head_positions", "chunked_training"},
     "balance": SIGNALS | {"terms", "objective", "trial_batches", "feature_reading", "rehearsal"},
     "invariances": SIGNALS | {"position_tables", "trial_batches"},
@@ -69,6 +78,7 @@ ROOMS = {
     "term_logging": {"checkpoints", "feature_training"},
     "finite_losses": SIGNALS | {"trial_batches", "rehearsal", "term_logging"},
     "length_grouping": {"finite_losses"},
+    "stream_resuming": {"length_grouping"},
     "model_card": SIGNALS | {"version", "objective", "recipes", "report"},
     "publishing": {"term_logging", "report", "model_card"},
     "trainer": ALL_BUT_MODELS | TRAINER_HALVES | {"training_args", "callbacks"},

@@ -21,6 +21,7 @@ def main(output_dir: Path) -> None:
     held = sum(parameter.to_local().numel() for parameter in model.parameters())
     batch = PaddingCollator()(rows_for("causal"))
     logits = [teacher.signals(batch).logits for _ in range(2)]
+    assert all(isinstance(parameter, DTensor) for parameter in model.parameters())  # nothing stays gathered
     rank = torch.distributed.get_rank()
     torch.save({"logits": logits, "share": held / num_parameters}, output_dir / f"rank{rank}.pt")
     torch.distributed.barrier()

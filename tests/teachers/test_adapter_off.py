@@ -193,6 +193,13 @@ def test_a_student_that_is_sharded(kind):
         met(copy.deepcopy(adapted("single_label"))).prepare(SimpleNamespace(distributed_type=kind))
 
 
+def test_a_student_that_was_loaded_in_shards():
+    teacher = met(copy.deepcopy(adapted("single_label")))
+    teacher.is_sharded = True
+    with pytest.raises(ConfigurationError, match="its DistributedConfig shards the student's weights"):
+        teacher.prepare(SimpleNamespace(distributed_type=DistributedType.MULTI_CPU))
+
+
 def test_layers_are_read_for_one_of_the_two_alone(tmp_path):
     options = {"teacher": AdapterOffTeacher(), "objective": Objective({"hidden": (1.0, HiddenStateTerm())})}
     with pytest.raises(MissingTeacherError, match="the teacher, a AdapterOffTeacher, is the student itself"):
