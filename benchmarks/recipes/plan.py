@@ -45,4 +45,9 @@ def longer() -> list[Setting]:
     return [Setting(way, layers, 1052, batch_size=64) for way in chosen for layers in LAYERS.values()]
 
 
-PLAN = {"choices": choices, "ways": ways, "longer": longer}
+def longest() -> list[Setting]:
+    """Three epochs for that way, from the layers that were best with the first seed of the short runs."""
+    return [Setting("soft labels and hidden states", layers, 3156, batch_size=64) for layers in ((0, 2, 4), (0, 3))]
+
+
+PLAN = {"choices": choices, "ways": ways, "longer": longer, "longest": longest}

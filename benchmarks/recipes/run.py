@@ -1,8 +1,8 @@
 """Which recipe keeps most of a fine-tuned encoder, on SST-2: `python benchmarks/recipes/run.py --real-data DIR`.
 
 One teacher of 6 layers; students of 3 and of 2 of its layers, trained by each way for the same steps with three seeds,
-and by the best ways for longer. Each run is merged into `results/recipes.json` and `recipes.md` when it is done, and
-is not repeated, so the whole can be interrupted.
+and by the best ways for one epoch and for three. Each run is merged into `results/recipes.json` and `recipes.md` when
+it is done, and is not repeated, so the whole can be interrupted.
 """
 
 import argparse

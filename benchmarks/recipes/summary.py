@@ -116,21 +116,21 @@ def page(content: dict[str, Any], plan: Mapping[str, list[Setting]]) -> str:
         "# Which recipe keeps most of an encoder, on SST-2?",
         f"The teacher has {content['teacher']['accuracy']:.3f} on the 872 validation rows.",
     ]
-    trained = [*plan["ways"], *plan["longer"]]
+    trained = [*plan["ways"], *plan["longer"], *plan["longest"]]
     for depth in dict.fromkeys(len(setting.layers) for setting in trained):
         of_depth = [setting for setting in trained if len(setting.layers) == depth]
         parts += [f"## {depth} layers", students(content, of_depth)]
     ways = ["| training | how |", "|---|---|", *(f"| {name} | {way.how} |" for name, way in WAYS.items())]
     measured = [", ".join(f"{key} {value}" for key, value in where.items()) for where in content["circumstances"]]
-    parts += [
-        NOTES,
-        "## Speed",
-        speed_table(content),
-        "In float32, one thread, medians of rounds in turn; one sentence of the validation rows, or batches of 64.",
-        "## What was tried to choose the layers and the learning rate",
-        students(with_first_seed(content), plan["choices"]),
-        "## What was run",
-        "\n".join(ways),
-        *(f"Measured by `benchmarks/recipes/run.py`: {where}." for where in measured),
-    ]
+    parts.append(NOTES)
+    if content["speed"]:
+        how = (
+            "In float32, one thread, medians of rounds in turn; one sentence of the validation rows or batches of 64."
+        )
+        parts += ["## Speed", speed_table(content), how]
+    if any(by_seed(content, setting) for setting in plan["choices"]):
+        title = "## What was tried to choose the layers and the learning rate"
+        parts += [title, students(with_first_seed(content), plan["choices"])]
+    parts += ["## What was run", "\n".join(ways)]
+    parts += [f"Measured by `benchmarks/recipes/run.py`: {where}." for where in measured]
     return "\n\n".join(parts) + "\n"
