@@ -124,9 +124,7 @@ def page(content: dict[str, Any], plan: Mapping[str, list[Setting]]) -> str:
     measured = [", ".join(f"{key} {value}" for key, value in where.items()) for where in content["circumstances"]]
     parts.append(NOTES)
     if content["speed"]:
-        how = (
-            "In float32, one thread, medians of rounds in turn; one sentence of the validation rows or batches of 64."
-        )
+        how = "In float32, one thread, medians of rounds in turn; one sentence of the rows, or batches of 64 of them."
         parts += ["## Speed", speed_table(content), how]
     if any(by_seed(content, setting) for setting in plan["choices"]):
         title = "## What was tried to choose the layers and the learning rate"
