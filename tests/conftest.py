@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import threading
 from pathlib import Path
 
 
@@ -19,6 +20,7 @@ os.environ.update(
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from tqdm.std import tqdm  # noqa: E402
 from transformers import set_seed  # noqa: E402
 
 from tests.browser import CHROMIUM, chromium  # noqa: E402
@@ -26,6 +28,7 @@ from tests.house.network_guard import forbidden_network  # noqa: E402
 
 
 torch.set_num_threads(1)
+tqdm.set_lock(threading.RLock())  # the default one is shared with forked processes, and stays taken if one is killed
 
 collect_ignore_glob = ["house/doc_preludes/*"]  # run by test_docs.py in a folder of their own, not on import
 
