@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.functional.divergences import forward_kl, reverse_kl
@@ -48,6 +49,17 @@ class _TopKTargets(NamedTuple):
     indices: Tensor
     log_probabilities: Tensor
     log_tail: Tensor
+
+
+class _Balance(NamedTuple):
+    """What a chunk is compared by, the same for all chunks."""
+
+    temperature: float
+    reverses: bool
+    soft_weight: Tensor
+    hard_weight: Tensor
+    num_classes: int | None
+    """How many classes, the first of both, the divergence is over; None for all."""
 
 
 class ChunkedLoss(NamedTuple):
@@ -105,7 +117,8 @@ def chunked_distillation_loss(
         divergence: `forward_kl` or `reverse_kl`; the latter not of a top k.
         soft_weight, hard_weight: numbers, or 0-d tensors such as weight / count.
         chunk_size: positions at a time. More take memory, fewer read the gradient of the weight more often.
-        compiled: whether what is no matrix product is compiled, which takes half a minute at the first call.
+        compiled: whether what is no matrix product is compiled, which takes half a minute at the first call. Of a top
+            k it never is.
 
     Raises:
         ConfigurationError: if shapes or dtypes do not fit each other, the temperature is not a positive finite
@@ -141,13 +154,9 @@ def chunked_distillation_loss(
         teacher_logits=teacher,
         labels=labels,
         mask=mask,
-        num_classes=num_classes,
-        temperature=temperature,
-        reverses=divergence is reverse_kl,
-        soft_weight=weights[0],
-        hard_weight=weights[1],
+        balance=_Balance(temperature, divergence is reverse_kl, weights[0], weights[1], num_classes),
         chunk_size=chunk_size,
-        kernel=_compiled_kernel() if compiled else _kernel,
+        kernel=_compiled_kernel() if compiled and not isinstance(teacher, _TopKTargets) else _kernel,
         has_gradient=torch.is_grad_enabled(),
     )
     return ChunkedLoss(*_ChunkedLoss.apply(hidden_states, weight, bias, work))  # type: ignore[no-untyped-call]
@@ -161,11 +170,7 @@ class _Work:
     teacher_logits: LinearLogits | _TopKTargets | Tensor
     labels: Tensor | None
     mask: Tensor | None
-    num_classes: int | None
-    temperature: float
-    reverses: bool
-    soft_weight: Tensor
-    hard_weight: Tensor
+    balance: _Balance
     chunk_size: int
     kernel: Callable[..., tuple[Tensor, Tensor]]
     has_gradient: bool
@@ -179,10 +184,10 @@ class _Work:
 
     def of_chunk(self, chunk: slice) -> tuple[Tensor, Tensor]:
         """The sums over a chunk of positions, `(2,)`, and the gradient by the student's logits there."""
-        student, teacher = self.student_logits, self.teacher_logits
+        student, teacher, temperature = self.student_logits, self.teacher_logits, self.balance.temperature
         scores: Tensor | _TopKTargets
         if isinstance(teacher, Tensor):
-            scores = _without_infinity(teacher[chunk].to(self.dtype) / self.temperature)
+            scores = _without_infinity(teacher[chunk].to(self.dtype) / temperature)
         elif isinstance(teacher, _TopKTargets):
             scores = _TopKTargets(*(each[chunk] for each in teacher))
         else:
@@ -190,28 +195,25 @@ class _Work:
         softened = self._softened(student, chunk)
         slope = None
         if student.softcap is not None:
-            slope = 1 - (softened * (self.temperature / student.softcap)).square_()
+            slope = 1 - (softened * (temperature / student.softcap)).square_()
         values, gradient = self.kernel(
             softened,
             scores,
             None if self.labels is None else self.labels[chunk],
             None if self.mask is None else self.mask[chunk],
-            self.num_classes,
-            self.temperature,
-            self.reverses,
-            self.soft_weight,
-            self.hard_weight,
+            self.balance,
         )
         return values, gradient if slope is None else gradient.mul_(slope)
 
     def _softened(self, source: LinearLogits, chunk: slice) -> Tensor:
         """Logits over T. T divides the hidden states, which are fewer, where no soft-cap comes between."""
-        factor = source.scale / (self.temperature if source.softcap is None else source.softcap)
+        temperature = self.balance.temperature
+        factor = source.scale / (temperature if source.softcap is None else source.softcap)
         logits = ((source.hidden_states[chunk] * factor) @ source.weight.t()).to(self.dtype)
         if source.bias is not None:
             logits.add_(source.bias.to(self.dtype), alpha=factor)
         if source.softcap is not None:
-            logits.tanh_().mul_(source.softcap / self.temperature)
+            logits.tanh_().mul_(source.softcap / temperature)
         return logits if source.bias is None else _without_infinity(logits)
 
 
@@ -246,7 +248,7 @@ class _ChunkedLoss(torch.autograd.Function):
         ctx.dtypes = [None if tensor is None else tensor.dtype for tensor in (hidden_states, weight, bias)]
         soft, hard = sums[0].clone(), sums[1].clone()
         ctx.mark_non_differentiable(soft, hard)
-        return (work.soft_weight * soft + work.hard_weight * hard).to(work.dtype), soft, hard
+        return (work.balance.soft_weight * soft + work.balance.hard_weight * hard).to(work.dtype), soft, hard
 
     @staticmethod
     @once_differentiable
@@ -260,17 +262,14 @@ def _kernel(
     teacher: Tensor | _TopKTargets,
     labels: Tensor | None,
     mask: Tensor | None,
-    num_classes: int | None,
-    temperature: float,
-    reverses: bool,
-    soft_weight: Tensor,
-    hard_weight: Tensor,
+    balance: _Balance,
 ) -> tuple[Tensor, Tensor]:
     """Both sums, `(2,)`, and the weighted gradient by the student's logits before they are softened, `(n, V)`.
 
     Softened logits `(n, V)` are overwritten, of the student and of the teacher: a chunk should be in few places at
     once, and be read from memory as seldom as can be.
     """
+    temperature, reverses, soft_weight, hard_weight, num_classes = balance
     student.sub_(student.amax(dim=-1, keepdim=True))
     hard, hard_gradient = student.new_zeros(()), None
     if labels is not None:
@@ -302,44 +301,41 @@ def _compiled_kernel() -> Callable[..., tuple[Tensor, Tensor]]:
 
 
 def _fusible_kernel(
-    student: Tensor,
-    teacher: Tensor | _TopKTargets,
-    labels: Tensor | None,
-    mask: Tensor | None,
-    num_classes: int | None,
-    temperature: float,
-    reverses: bool,
-    soft_weight: Tensor,
-    hard_weight: Tensor,
+    student: Tensor, teacher: Tensor, labels: Tensor | None, mask: Tensor | None, balance: _Balance
 ) -> tuple[Tensor, Tensor]:
     """`_kernel` of whole logits written for the compiler: nothing in place and no scatter, so that all of it becomes
     three passes over the logits and none over anything else."""
-    if isinstance(teacher, _TopKTargets) or mask is not None or num_classes is not None:
-        return _kernel(student, teacher, labels, mask, num_classes, temperature, reverses, soft_weight, hard_weight)
-    student, teacher = (each - each.amax(dim=-1, keepdim=True) for each in (student, teacher))
-    student_exp, teacher_exp = student.exp(), teacher.exp()
+    temperature, reverses, soft_weight, hard_weight, num_classes = balance
+    shared, teacher = (each - each.amax(dim=-1, keepdim=True) for each in (student[:, :num_classes], teacher))
+    student_exp, teacher_exp = shared.exp(), teacher.exp()
     student_mass, teacher_mass = (each.sum(dim=-1, keepdim=True) for each in (student_exp, teacher_exp))
     if reverses:
-        log_ratio, exponentials, mass, other_mass = student - teacher, student_exp, student_mass, teacher_mass
+        log_ratio, exponentials, mass, other_mass = shared - teacher, student_exp, student_mass, teacher_mass
     else:
-        log_ratio, exponentials, mass, other_mass = teacher - student, teacher_exp, teacher_mass, student_mass
+        log_ratio, exponentials, mass, other_mass = teacher - shared, teacher_exp, teacher_mass, student_mass
     mean = (exponentials * log_ratio).sum(dim=-1, keepdim=True) / mass
-    soft = (mean - mass.log() + other_mass.log()).sum()
+    soft = mean - mass.log() + other_mass.log()
     share = (soft_weight * temperature).to(student.dtype)
     if reverses:
         gradient = student_exp * (share / student_mass) * (log_ratio - mean)
     else:
         gradient = student_exp * (share / student_mass) - teacher_exp * (share / teacher_mass)
+    if mask is not None:
+        soft, gradient = (torch.where(mask[:, None], each, 0.0) for each in (soft, gradient))
+    if num_classes is not None:
+        gradient = pad(gradient, (0, student.shape[-1] - num_classes))
+    soft = temperature**2 * soft.sum()
     if labels is None:
-        return torch.stack((temperature**2 * soft, soft.new_zeros(()))), gradient
+        return torch.stack((soft, soft.new_zeros(()))), gradient
+    student = student - student.amax(dim=-1, keepdim=True)
     counted, target = (labels != IGNORED_LABEL)[:, None], labels.clamp(min=0)[:, None]
     hard_exp = (temperature * student).exp()
     hard_mass = hard_exp.sum(dim=-1, keepdim=True)
-    values = hard_mass.log() - temperature * student.gather(1, target)
+    hard = hard_mass.log() - temperature * student.gather(1, target)
     share = (counted * hard_weight).to(student.dtype)
     is_target = torch.arange(student.shape[-1], device=student.device) == target
     gradient = gradient + hard_exp * (share / hard_mass) - torch.where(is_target, share, 0.0)
-    return torch.stack((temperature**2 * soft, values.masked_fill(~counted, 0.0).sum())), gradient
+    return torch.stack((soft, hard.masked_fill(~counted, 0.0).sum())), gradient
 
 
 def _hard_part(student: Tensor, labels: Tensor, temperature: float, weight: Tensor) -> tuple[Tensor, Tensor]:

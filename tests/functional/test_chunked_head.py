@@ -382,14 +382,22 @@ def test_compiled(divergence, k, labels):
     student, teacher = student_and_teacher()
     targets = teacher if k is None else top_k(teacher, k)
     torch.compiler.reset()
-    ours, theirs = (
-        chunked_distillation_loss(
-            student, targets, labels, temperature=2.0, divergence=divergence, chunk_size=3, compiled=compiled
+    for others in ({}, {"mask": MASK}) if k else ({}, {"mask": MASK}, {"mask": MASK, "num_classes": V - 3}):
+        ours, theirs = (
+            chunked_distillation_loss(
+                student,
+                targets,
+                labels,
+                temperature=2.0,
+                divergence=divergence,
+                chunk_size=3,
+                compiled=compiled,
+                **others,
+            )
+            for compiled in (True, False)
         )
-        for compiled in (True, False)
-    )
-    torch.testing.assert_close(tuple(ours), tuple(theirs))
-    torch.testing.assert_close(gradients(ours.total, student), gradients(theirs.total, student))
+        torch.testing.assert_close(tuple(ours), tuple(theirs))
+        torch.testing.assert_close(gradients(ours.total, student), gradients(theirs.total, student))
 
 
 def test_refusals():
