@@ -7,18 +7,16 @@ training. Half of the damage is forged: checksums are made to fit it, so that wh
 can then say which answer would be right, but it must have the form of one.
 """
 
-import argparse
 import json
 import os
 import random
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
-from fuzzing import BYTES, battery, save_results
+from fuzzing import BYTES, battery, run_script
 
 from hf_distill import cache_teacher, head_of, load_teacher
 from hf_distill.cache.manifest import MANIFEST, TEACHER, CachedFile, manifest_checksum
@@ -226,15 +224,5 @@ def fuzz_caches(folder: Path, num_cases: int, seed: int) -> dict[str, Any]:
     return battery(lambda draw: case(originals, folder, draw), num_cases, seed)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        results = fuzz_caches(Path(folder), arguments.cases, arguments.seed)
-    save_results("endurance/fuzzed_caches", arguments.seed, results)
-
-
 if __name__ == "__main__":
-    main()
+    run_script(__doc__, "endurance/fuzzed_caches", fuzz_caches)

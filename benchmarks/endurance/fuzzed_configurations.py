@@ -17,14 +17,13 @@ import os
 import random
 import string
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from fuzzing import BYTES, battery, save_results
+from fuzzing import BYTES, battery, run_script
 from transformers.hf_argparser import HfArgumentParser, string_to_bool
 
 from hf_distill import DistillationTrainingArguments, Objective, functional, recipes, schedules, terms
@@ -471,15 +470,5 @@ def fuzz_configurations(folder: Path, num_cases: int, seed: int) -> dict[str, An
     return battery(partial(case, folder), num_cases, seed)
 
 
-def run() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        results = fuzz_configurations(Path(folder), options.cases, options.seed)
-    save_results("endurance/fuzzed_configurations", options.seed, results)
-
-
 if __name__ == "__main__":
-    run()
+    run_script(__doc__, "endurance/fuzzed_configurations", fuzz_configurations)

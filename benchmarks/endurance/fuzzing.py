@@ -1,5 +1,6 @@
 """Tries a thing on many random cases, each in a process that may crash, hang or take all memory without harm."""
 
+import argparse
 import json
 import multiprocessing
 import random
@@ -114,8 +115,14 @@ def number(content: bytes, draw: random.Random) -> bytes:
 BYTES: tuple[Callable[[bytes, random.Random], bytes], ...] = (noise, flips, truncation, insertion, number)
 
 
-def save_results(name: str, seed: int, results: dict[str, Any]) -> None:
-    """Write `results/<name>.json` and `.md`."""
+def run_script(what: str | None, name: str, fuzz: Callable[[Path, int, int], dict[str, Any]]) -> None:
+    """Ask the command line how many cases to try, and write `results/<name>.json` and `.md`."""
+    parser = argparse.ArgumentParser(description=what, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        results = fuzz(Path(folder), arguments.cases, arguments.seed)
     ends = [*results["outcomes"].items(), ("**a fault**", len(results["faults"]))]
     lines = ["| end | cases |", "|---|---|", *(f"| {end} | {count} |" for end, count in ends)]
-    save(name, {"seed": seed, **results}, "\n".join(lines))
+    save(name, {"seed": arguments.seed, **results}, "\n".join(lines))
