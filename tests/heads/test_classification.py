@@ -141,5 +141,11 @@ def test_labels_that_name_no_class(tmp_path, task):
 
 
 def test_a_replaced_loss_may_read_any_labels(tmp_path):
+    def squares(outputs, *_, **__):
+        return outputs.logits.square().sum()
+
     rows = [{**row, "labels": row["labels"] + 10} for row in rows_for("single_label")]
-    trainer_for(tmp_path, rows=rows, compute_loss_func=lambda outputs, *_, **__: outputs.logits.square().sum()).train()
+    trainer = trainer_for(tmp_path, rows=rows, compute_loss_func=squares)
+    before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
+    trainer.train()
+    assert not all(map(torch.equal, trainer.model.parameters(), before))
