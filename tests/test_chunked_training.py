@@ -363,6 +363,7 @@ def test_evaluation_builds_logits(tmp_path):
     assert {"eval_loss/soft", "eval_loss/labels"} < metrics.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_two_processes_equal_one(tmp_path):
     run_two_processes(Path(__file__).with_name("two_processes_with_chunks.py"), tmp_path)

@@ -19,7 +19,7 @@ slow = pytest.mark.slow
     "way, number",
     [
         ("ddp", 2),
-        ("sharded", 2),
+        pytest.param("sharded", 2, marks=slow),
         pytest.param("loaded", 2, marks=slow),
         pytest.param("teacher_loaded", 2, marks=slow),
         pytest.param("ddp", 4, marks=slow),

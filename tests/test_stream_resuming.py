@@ -88,6 +88,7 @@ def test_a_resumed_run_is_exact_in_every_pass(tmp_path, way, stopped_at):
     check_equal(*interrupted_and_resumed(tmp_path, shards, stopped_at))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [shards, in_order])
 def test_with_data_loader_workers(tmp_path, way, stream):
     check_equal(*interrupted_and_resumed(tmp_path, stream, 14, dataloader_num_workers=2))
@@ -95,6 +96,7 @@ def test_with_data_loader_workers(tmp_path, way, stream):
     assert (kept["loader"] is not None) == (way == "stateful" and stream is in_order)
 
 
+@pytest.mark.slow
 def test_a_window_that_a_pass_leaves_out(tmp_path, way):
     """42 rows are 10 steps of two batches, and a batch that is left out."""
     check_equal(*interrupted_and_resumed(tmp_path, lambda: shards(42), 10))
@@ -112,6 +114,7 @@ def test_what_was_read_is_not_read_again(tmp_path, way):
     assert made[: NUM_ROWS - start] == list(range(start, NUM_ROWS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stream",
     [
@@ -132,6 +135,7 @@ def test_only_plain_data_is_kept(state, kept):
     assert stream_resuming._plain(state) == kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"dataloader_num_workers": 1}, {"dataloader_num_workers": 0}])
 def test_other_workers_than_before_read_from_the_start(tmp_path, changes):
     first = streaming_trainer(tmp_path, in_order(), save_steps=3, max_steps=3, dataloader_num_workers=2)
@@ -151,6 +155,7 @@ def test_a_checkpoint_without_a_place(tmp_path):
     check_equal(*interrupted_and_resumed(tmp_path, shards, 3, forget))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_each_pass(tmp_path):
     """Goes on with the next one."""
     whole = streaming_trainer(tmp_path / "whole", shards(), save_strategy="epoch")

@@ -258,6 +258,7 @@ def test_a_search_that_comes_to_need_a_teacher(tmp_path, in_search):
         trainer.train(trial={"alpha": 0.5})
 
 
+@pytest.mark.slow
 def test_a_search_with_optuna(tmp_path):
     optuna = pytest.importorskip("optuna", reason="needs optuna")
     optuna.logging.disable_default_handler()

@@ -25,7 +25,9 @@ def put_student(folder):
     return ["--student", out]
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "task", [pytest.param(task, marks=() if task == "text-classification" else pytest.mark.slow) for task in TASKS]
+)
 def test_a_student_of_the_answers_is_that_of_the_teacher(task, tmp_path, capsys):
     words = put_job(tmp_path, task)
     answers = str(tmp_path / "answers")

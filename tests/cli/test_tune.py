@@ -8,6 +8,7 @@ from tests.tiny_jobs import QUICK, put_job
 pytest.importorskip("optuna")
 
 
+@pytest.mark.slow
 def test_the_best_is_a_file_of_options_for_distill(tmp_path, capsys):
     words = put_job(tmp_path, "text-classification")
     out = tmp_path / "search"

@@ -33,6 +33,7 @@ def test_int8_onnx(tmp_path):
     assert made.agreement is not None
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_every_program_is_made_once_and_kept(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")

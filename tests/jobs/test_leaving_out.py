@@ -15,6 +15,7 @@ from tests.jobs.test_distilling import STUDENT, TASK, arguments, data_of, teache
 from tests.tiny_jobs import rows_of
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_trainings_without_each_term(teacher, tmp_path):  # noqa: F811
     args, out = arguments(tmp_path, alpha=0.3, learning_rate=3e-2), tmp_path / "out"
     pair = make_pair(teacher, STUDENT, data_of(rows_of(TASK)), args.seed)
@@ -54,6 +55,7 @@ def test_a_job_asks_for_it_and_the_report_says_it(teacher, tmp_path):  # noqa: F
     assert "Which term helped" in report.to_markdown()
 
 
+@pytest.mark.slow
 def test_text_without_labels_is_judged_by_agreement(teacher, tmp_path):  # noqa: F811
     data = data_of(rows_of(TASK).remove_columns("label"))
     args = arguments(tmp_path)

@@ -20,6 +20,7 @@ def job(folder, task="text-classification", **changes):
     return str(folder / "teacher"), job_data(task, rows, rows), args
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the exporters
 @pytest.mark.parametrize("task", ["text-classification", "text2text-generation"])
 @pytest.mark.parametrize("budget", ["1.2x smaller", "10s"])

@@ -37,6 +37,7 @@ def experimental():
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
+@pytest.mark.slow
 def test_finds_the_best_of_its_trainings_and_goes_on(tmp_path):
     pair, space = pair_of(tmp_path), SearchSpace(temperature=(1.0, 4.0), alpha=(0.2, 0.8), learning_rate=(1e-4, 1e-2))
     tune(pair, STUDENT, arguments(tmp_path), space=space, n_trials=1)

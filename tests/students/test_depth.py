@@ -112,6 +112,7 @@ print(len(sys.argv) - 1)
 """
 
 
+@pytest.mark.slow
 def test_every_student_loads_in_a_process_without_this_library(tmp_path):
     """One process for all architectures, since importing Transformers takes longer than all else here."""
     for name, make in TEACHERS.items():

@@ -228,6 +228,7 @@ def test_routes_that_are_none(routes):
         RoutedTeacher(routes, "language")
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_sharded_teachers_are_asked_on_all_processes(tmp_path):
     """Each process has rows of one route alone, and gives its share of the weights to the other."""
@@ -256,6 +257,7 @@ def single_gradients(output_dir, task, teacher, **changes):
     return recorder.steps[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["single_label", "masked", "seq2seq"])
 def test_a_route_is_a_cache_of_its_own_rows(tmp_path, task):
     paths, models = caches_of_routes(tmp_path, task)
