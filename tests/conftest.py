@@ -1,5 +1,6 @@
 """What holds for every test: no network, one thread, the same seed, and a reason for each skip."""
 
+import gc
 import os
 import tempfile
 import threading
@@ -59,6 +60,13 @@ def pytest_collection_modifyitems(items):
     for item in items:
         for marker in reasons.keys() & {mark.name for mark in item.iter_markers()}:
             item.add_marker(pytest.mark.skip(reason=reasons[marker]))
+
+
+def pytest_collection_finish():
+    """Take what was imported out of the garbage collector's sight: Accelerate calls it whenever a training begins, and
+    it would look at all of that each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
