@@ -23,6 +23,7 @@ from hf_distill.errors import ConfigurationError, MissingTeacherError, Unsupport
 from hf_distill.feature_reading import outputs_and_features
 from hf_distill.head_positions import HeadRows, head_rows, hooked_models
 from hf_distill.heads import CausalLMHead, Head, head_of
+from hf_distill.heads.alignment import check_positions
 from hf_distill.heads.classification import check_class_indices
 from hf_distill.objective import Objective
 from hf_distill.position_tables import max_positions
@@ -271,6 +272,7 @@ class DistillationTrainer(StreamResuming, Publishing):
             teacher = teacher and rows.of_signals(teacher, getattr(self.teacher, "model", None) in hooked_models(self))
         if teacher is not None:
             student, teacher = self._alignment(student, teacher)
+        check_positions(student, teacher, where)
         return student, teacher, where, outputs
 
     def _replaced_label_loss(
