@@ -146,8 +146,8 @@ def num_rows(batch: Batch) -> int:
 
 
 def _counting_rows(batch: Batch) -> Tensor:
-    """An entry with one row for each of the batch's: a text where there is one, since one tensor may hold the patches of
-    all images; else the first tensor, since a detector's labels are nested in lists and dictionaries."""
+    """An entry with one row for each of the batch's: a text where there is one, since one tensor may hold the patches
+    of all images; else the first tensor, since a detector's labels are nested in lists and dictionaries."""
     texts = {name: batch[name] for name in TEXT_INPUTS if name in batch}
     return next(value for value in {**texts, **batch}.values() if isinstance(value, Tensor) and value.ndim)
 

@@ -63,11 +63,11 @@ ROOMS = {
     | {"terms", "objective", "position_tables", "memory", "preflight", "trial_batches", "teacher_scores"}
     | {"head_positions", "chunked_training"},
     "balance": SIGNALS | {"terms", "objective", "trial_batches", "feature_reading", "rehearsal"},
+    "tally": {"types", "errors", "heads"},
     "invariances": SIGNALS | {"position_tables", "tally", "trial_batches"},
     "export": {"types", "errors", "stopwatch"},
     "report": SIGNALS
     | {"export", "functional", "terms", "objective", "position_tables", "preflight", "rehearsal", "trial_batches"},
-    "tally": {"types", "errors", "heads"},
     "training_args": ALL_BUT_MODELS,
     "callbacks": ALL_BUT_MODELS | {"training_args"},
     "checkpoints": {"types", "errors", "whole_files"},
