@@ -96,6 +96,23 @@ NAMES_OF_SIZES = (
 )
 SMALL = {name: size for size, names in NAMES_OF_SIZES for name in names.split()}
 """The fields that most configurations have under one of these names."""
+WIDTHS = {
+    "hidden_size",
+    "embed_dim",
+    "dim",
+    "head_dim",
+    "patch_size",
+    "num_attention_heads",
+    "num_heads",
+    "num_queries",
+}
+KEPT: tuple[set[str], ...] = (
+    set(),
+    {"layer_types"},
+    WIDTHS,
+    {*WIDTHS, "num_hidden_layers", "depths", "drop_path_rate"},
+)
+"""What is left as it is where an architecture cannot be had with all of them small, in the order that is tried."""
 CLASSIFIERS = ("single_label", "tokens", "pixels", "boxes")
 
 FILE = RESULTS / "architectures.json"
@@ -124,43 +141,60 @@ def time_limit() -> Iterator[None]:
 # ---- Models ---------------------------------------------------------------------------------------------------------
 
 
-def small_config(config_class: Any, task: str) -> Any:
-    """A configuration whose fields, and those of its parts, are small where they have a name that we know."""
+def small_config(config_class: Any, task: str, keeping: set[str]) -> Any:
+    """A configuration whose fields, and those of its parts, are small where they have a name that we know.
+
+    Args:
+        keeping: fields that keep their default.
+    """
     default = config_class()
     parts = {name: getattr(default, name, None) for name in config_class.sub_configs}
-    parts = {name: small_part(part, task) for name, part in parts.items() if part is not None}
-    fields = small_fields(default, task) | parts
+    parts = {name: small_part(part, task, keeping) for name, part in parts.items() if part is not None}
+    fields = small_fields(default, task, keeping) | parts
     fields |= {"num_labels": 3} if task in CLASSIFIERS else {}
     return config_class(**fields, pad_token_id=0, decoder_start_token_id=0)
 
 
-def small_part(part: Any, task: str) -> Any:
+def small_part(part: Any, task: str, keeping: set[str]) -> Any:
     parts = {name: getattr(part, name, None) for name in type(part).sub_configs}
-    parts = {name: small_part(inner, task) for name, inner in parts.items() if inner is not None}
-    return {**part.to_dict(), **small_fields(part, task), **parts}
+    parts = {name: small_part(inner, task, keeping) for name, inner in parts.items() if inner is not None}
+    return {**part.to_dict(), **small_fields(part, task, keeping), **parts}
 
 
-def small_fields(default: Any, task: str) -> dict[str, Any]:
+def small_fields(default: Any, task: str, keeping: set[str]) -> dict[str, Any]:
     known = default.to_dict()
     fields = {name: size for name, size in SMALL.items() if name in known and type(known[name]) in (int, float, bool)}
-    fields |= {"depths": [1] * len(known["depths"])} if isinstance(known.get("depths"), (list, tuple)) else {}
-    return fields | ({"is_decoder": True} if task == "causal" and "is_decoder" in known else {})
+    lists = {name: known[name] for name in ("depths", "layer_types") if isinstance(known.get(name), (list, tuple))}
+    fields |= {"depths": [1] * len(lists["depths"])} if "depths" in lists else {}
+    fields |= {"layer_types": [lists["layer_types"][0], lists["layer_types"][-1]]} if lists.get("layer_types") else {}
+    fields |= {"is_decoder": True} if task == "causal" and "is_decoder" in known else {}
+    return {name: size for name, size in fields.items() if name not in keeping}
 
 
 def small_pair(model_class: Any, config_class: Any, task: str) -> tuple[Any, Any]:
-    """Student and teacher.
+    """Student and teacher, as small as they can be had.
 
     Raises:
-        Exception: any, where the architecture wants other fields, or reads other rows.
+        ValueError: where the architecture wants other fields, or reads other rows.
     """
+    refusals = []
+    for keeping in KEPT:
+        try:
+            return pair_of(model_class, config_class, task, keeping)
+        except Exception as error:
+            refusals.append(f"{type(error).__name__}: {error}")
+    raise ValueError(refusals[0])
+
+
+def pair_of(model_class: Any, config_class: Any, task: str, keeping: set[str]) -> tuple[Any, Any]:
     with torch.device("meta"):
-        size = sum(weight.numel() for weight in model_class(small_config(config_class, task)).parameters())
+        size = sum(weight.numel() for weight in model_class(small_config(config_class, task, keeping)).parameters())
     if size > MAX_PARAMETERS:
         raise ValueError(f"{size / 1e6:.0f} million parameters")
     models = []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        models.append(model_class(small_config(config_class, task)).eval())
+        models.append(model_class(small_config(config_class, task, keeping)).eval())
     with torch.no_grad():
         models[0](**Collator(models[0])(small_rows(models[0], task)[4:]))
     return models[0], models[1]
