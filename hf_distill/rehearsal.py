@@ -1,6 +1,7 @@
 """One rehearsed step: how much each term pulls, whether the teacher knows anything, whether it all fits."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from hf_distill.heads import ObjectDetectionHead
 from hf_distill.heads.base import at_least_float32, real_tokens
 from hf_distill.memory import Memory, memory_estimate
 from hf_distill.position_tables import has_position_table, max_positions
+from hf_distill.refused_batches import naming_the_model
 from hf_distill.teacher_scores import TeacherScore, teacher_score
 from hf_distill.teachers import online_teachers
 from hf_distill.terms import HardLabelTerm
@@ -155,10 +157,12 @@ def _report_on(trainer: Any, rows: list[Any]) -> PreflightReport:
 def _compared(trainer: Any, batch: Batch, requires: Requirements) -> tuple[Signals, Signals | None, Positions]:
     """What both models say; where training never holds the logits of all positions, at some of them."""
     rows = sampled_positions(trainer, batch, requires)
-    if rows is None:
-        return trainer._compare(trainer.model, batch, requires)[:3]  # type: ignore[no-any-return]
-    with rows.at_heads_of(*hooked_models(trainer)):
+    seeing_rows = nullcontext() if rows is None else rows.at_heads_of(*hooked_models(trainer))
+    models = _models(trainer)
+    with naming_the_model(models, batch, _warnings_of_inputs(batch, models, INPUT_SIZES)), seeing_rows:
         student, teacher, where, _ = trainer._compare(trainer.model, batch, requires, rows=rows)
+    if rows is None:
+        return student, teacher, where
     return student, teacher, replace(where, counts={**where.counts, Unit.POSITION: where.mask.sum()})
 
 

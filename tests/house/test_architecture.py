@@ -15,7 +15,15 @@ SIGNALS = NOUNS | {"heads", "cache", "teachers"}
 WHAT_TO_LEARN = {"functional", "schedules", "layer_maps", "terms", "objective"}
 ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "students", "report", "tally", "export"}
 ALL_BUT_MODELS |= {"position_tables", "raw_columns", "teacher_inputs", "data_augmentation", "feature_reading"}
-ALL_BUT_MODELS |= {"preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances", "balance"}
+ALL_BUT_MODELS |= {
+    "refused_batches",
+    "preflight",
+    "trial_batches",
+    "teacher_scores",
+    "rehearsal",
+    "invariances",
+    "balance",
+}
 ALL_BUT_MODELS |= {"head_positions", "chunked_training"}
 
 TRAINER_HALVES = {
@@ -59,8 +67,10 @@ ROOMS = {
     "teacher_scores": {"types", "errors", "heads"},
     "head_positions": SIGNALS | {"terms", "trial_batches"},
     "chunked_training": SIGNALS | WHAT_TO_LEARN | {"trial_batches", "head_positions"},
+    "refused_batches": {"types", "errors", "raw_columns"},
     "rehearsal": SIGNALS
     | {"terms", "objective", "position_tables", "memory", "preflight", "trial_batches", "teacher_scores"}
+    | {"refused_batches"}
     | {"head_positions", "chunked_training"},
     "balance": SIGNALS | {"terms", "objective", "trial_batches", "feature_reading", "rehearsal"},
     "tally": {"types", "errors", "heads"},
