@@ -17,7 +17,15 @@ from hf_distill.heads.base import num_rows
 from hf_distill.position_tables import max_positions
 from hf_distill.tally import is_packed
 from hf_distill.teachers import OnlineTeacher, online_teachers, single_teachers
-from hf_distill.trial_batches import collated, gradient, has_shards, leaving_no_trace, norm, sampled_rows
+from hf_distill.trial_batches import (
+    collated,
+    gradient,
+    gradient_obstacle,
+    has_shards,
+    leaving_no_trace,
+    norm,
+    sampled_rows,
+)
 from hf_distill.types import IGNORED_LABEL, Signals, TopKLogits
 
 
@@ -89,12 +97,17 @@ def check_invariances(trainer: Any, num_rows: int = 8) -> InvarianceReport:
     them.
 
     Raises:
-        ConfigurationError: if weights are sharded or the training data has no row that can be read.
+        ConfigurationError: if weights are sharded, the student has reversible layers (Reformer), or the training data
+            has no row that can be read.
     """
     if has_shards(trainer) or trainer.get_tp_size() > 1:
         raise ConfigurationError(
             "the weights are sharded, and the checks need copies of whole models. Call `check_invariances` in a "
             "process without FSDP, DeepSpeed and tensor parallelism; what it finds holds there too."
+        )
+    if reason := gradient_obstacle(trainer.model):
+        raise ConfigurationError(
+            f"{reason}, dropout included, so nothing can be compared. Train it without the checks."
         )
     rows = sampled_rows(trainer.train_dataset, num_rows)
     if not rows:

@@ -21,7 +21,15 @@ from hf_distill.refused_batches import naming_the_model
 from hf_distill.teacher_scores import TeacherScore, teacher_score
 from hf_distill.teachers import online_teachers
 from hf_distill.terms import HardLabelTerm
-from hf_distill.trial_batches import collated, gradient, has_shards, leaving_no_trace, norm, sampled_rows
+from hf_distill.trial_batches import (
+    collated,
+    gradient,
+    gradient_obstacle,
+    has_shards,
+    leaving_no_trace,
+    norm,
+    sampled_rows,
+)
 from hf_distill.types import IGNORED_LABEL, TEACHER_PREFIX, Batch, Positions, Requirements, Signals, Unit
 
 
@@ -96,7 +104,8 @@ def preflight_report(trainer: Any) -> PreflightReport:
     process; what may be unwise is logged as a warning.
 
     Where weights are sharded (FSDP, DeepSpeed, tensor, context or sequence parallelism), a detector is trained by
-    several processes, or the rows of a stream cannot be read twice, nothing is measured, and the only warning says so.
+    several processes, the rows of a stream cannot be read twice, or a student has reversible layers (Reformer),
+    nothing is measured, and the only warning says so.
 
     Raises:
         MissingInputError, ConfigurationError: if the batch lacks what the objective reads, or a row is longer than
@@ -112,7 +121,7 @@ def preflight_report(trainer: Any) -> PreflightReport:
 
 def rehearsed(trainer: Any) -> PreflightReport:
     """What [`preflight_report`] prints, in silence."""
-    reason = obstacle(trainer)
+    reason = obstacle(trainer) or gradient_obstacle(trainer.model)
     rows = [] if reason else sampled_rows(trainer.train_dataset, trainer._train_batch_size)
     if not rows:
         reason = reason or "the training data is missing, or is a stream that cannot be copied"

@@ -12,7 +12,7 @@ from hf_distill.errors import ConfigurationError
 from hf_distill.heads import SingleLabelHead
 from hf_distill.types import TermLoss
 from tests.test_trial_batches import Pipe
-from tests.tiny_models import HEADS, NO_DROPOUT, SIZES, PaddingCollator, bert, model_for, rows_for
+from tests.tiny_models import HEADS, NO_DROPOUT, SIZES, PaddingCollator, bert, model_for, reformer, rows_for
 from tests.tiny_trainers import trainer_for
 
 
@@ -176,6 +176,11 @@ def test_a_student_that_says_what_its_teacher_says(tmp_path):
     assert report["temperature of soft"].held is None
     assert "student and teacher say the same" in report["temperature of soft"].reason
     assert report.held
+
+
+def test_reversible_layers_are_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match="Reformer.* has reversible layers, which compute gradients in train"):
+        check_invariances(trainer_for(tmp_path, student=reformer(1), teacher=reformer(2)))
 
 
 @dataclass(frozen=True)

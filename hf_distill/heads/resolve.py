@@ -87,7 +87,7 @@ REFUSALS = {
 
 UNSHIFTED_DECODERS = (
     *("bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "cpmant", "marian", "mbart", "mvp", "pegasus"),
-    *("plbart", "trocr", "whisper", "xlnet"),
+    *("plbart", "prophetnet", "trocr", "whisper", "xlnet"),
 )
 """Model types whose causal language model compares position t with label t in its own loss."""
 
