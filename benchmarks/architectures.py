@@ -37,7 +37,7 @@ from tests.tiny_models import PaddingCollator, rows_for
 
 
 HEADS = {
-    "SequenceClassification": "single_label",
+    "SequenceClassification": "decoded_single_label",
     "TokenClassification": "tokens",
     "QuestionAnswering": "answers",
     "MultipleChoice": "choices",
@@ -113,7 +113,7 @@ KEPT: tuple[set[str], ...] = (
     {*WIDTHS, "num_hidden_layers", "depths", "drop_path_rate"},
 )
 """What is left as it is where an architecture cannot be had with all of them small, in the order that is tried."""
-CLASSIFIERS = ("single_label", "tokens", "pixels", "boxes")
+CLASSIFIERS = ("single_label", "decoded_single_label", "tokens", "pixels", "boxes")
 
 FILE = RESULTS / "architectures.json"
 MAX_PARAMETERS = 30_000_000
@@ -158,12 +158,16 @@ def small_config(config_class: Any, task: str, keeping: set[str]) -> Any:
 def small_part(part: Any, task: str, keeping: set[str]) -> Any:
     parts = {name: getattr(part, name, None) for name in type(part).sub_configs}
     parts = {name: small_part(inner, task, keeping) for name, inner in parts.items() if inner is not None}
-    return {**part.to_dict(), **small_fields(part, task, keeping), **parts}
+    return {**part.to_dict(), **small_fields(part, task, keeping), **parts, "pad_token_id": 0}
 
 
 def small_fields(default: Any, task: str, keeping: set[str]) -> dict[str, Any]:
     known = default.to_dict()
-    fields = {name: size for name, size in SMALL.items() if name in known and type(known[name]) in (int, float, bool)}
+    fields = {
+        name: type(known[name])(size)
+        for name, size in SMALL.items()
+        if name in known and type(known[name]) in (int, float, bool)
+    }
     lists = {name: known[name] for name in ("depths", "layer_types") if isinstance(known.get(name), (list, tuple))}
     fields |= {"depths": [1] * len(lists["depths"])} if "depths" in lists else {}
     fields |= {"layer_types": [lists["layer_types"][0], lists["layer_types"][-1]]} if lists.get("layer_types") else {}

@@ -111,5 +111,5 @@ def test_weights_that_are_no_choice():
 
 
 def test_reversible_layers_have_no_gradient_to_try(tmp_path):
-    with pytest.raises(ConfigurationError, match="before training, and Reformer.* has reversible layers"):
+    with pytest.raises(ConfigurationError, match=r"before training, and Reformer.* has reversible layers"):
         balancing_scales(trainer_for(tmp_path, student=reformer(1), teacher=reformer(2), objective=balanced()))

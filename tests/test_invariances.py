@@ -179,7 +179,7 @@ def test_a_student_that_says_what_its_teacher_says(tmp_path):
 
 
 def test_reversible_layers_are_refused(tmp_path):
-    with pytest.raises(ConfigurationError, match="Reformer.* has reversible layers, which compute gradients in train"):
+    with pytest.raises(ConfigurationError, match=r"Reformer.* has reversible layers, which compute"):
         check_invariances(trainer_for(tmp_path, student=reformer(1), teacher=reformer(2)))
 
 

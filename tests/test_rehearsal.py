@@ -245,8 +245,8 @@ def test_reversible_layers_are_trained_without_a_rehearsal(tmp_path):
     trainer = trainer_for(tmp_path, student=reformer(1), teacher=reformer(2), preflight=True)
     report = preflight_report(trainer)
     assert report.warnings == (
-        "The rehearsal is skipped: ReformerForSequenceClassification has reversible layers, which compute gradients in "
-        "train mode alone.",
+        "The rehearsal is skipped: ReformerForSequenceClassification has reversible layers, which compute gradients "
+        "in train mode alone.",
     )
     before = {name: weight.clone() for name, weight in trainer.model.named_parameters()}
     trainer.train()
