@@ -227,7 +227,8 @@ class DistillationTrainer(StreamResuming, Publishing):
         preflight.check_batch(batch, self.head, self.distillation_objective)
         check_token_ids(batch, "student", self.model)
         for teacher in online_teachers(self.teacher):
-            check_token_ids(as_read_by_teacher(batch, teacher.input_names), "teacher", teacher.model)
+            if not teacher.reads_apart:
+                check_token_ids(as_read_by_teacher(batch, teacher.input_names), "teacher", teacher.model)
         if self.distillation_objective.requires.labels and self.compute_loss_func is None:
             check_class_indices(batch, self.head, self.model)
 
