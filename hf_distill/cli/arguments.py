@@ -237,6 +237,13 @@ class CacheOptions:
     dtype: Literal["float16", "bfloat16", "float32", "uint8"] = field(
         default="float16", metadata={"help": "What numbers are kept in."}
     )
+    layers: str | None = option(
+        "Keep the hidden states of these layers too, for recipes that compare layers: their numbers, as 0,3,-1, or "
+        "those of each side, as 'encoder: [3, 6], decoder: [6]'."
+    )
+    pooled: Literal["first", "last", "mean"] | None = option(
+        "Keep one vector a row of these layers, that of its first or last token or their mean; all tokens if left out."
+    )
     epochs: int | None = option("Of how many epochs to keep the answers, where each has masks of its own (fill-mask).")
     batch_size: int = option("Rows that the teacher reads at once.", 32)
     seed: int = option(

@@ -70,6 +70,21 @@ def source_of(options: StudentOptions) -> StudentSource:
     )
 
 
+def kept_layers_of(given: str | None) -> list[int] | dict[str, list[int]] | None:
+    """The layers of which a cache keeps the hidden states, by the sides of the teacher where those are named."""
+    if given is None:
+        return None
+    text = given if given.lstrip()[:1] in ("[", "{") else f"{{{given}}}" if ":" in given else f"[{given}]"
+    layers = plain_values(text, f"layers={given!r}")
+    sides = list(layers.values()) if isinstance(layers, dict) else [layers]
+    if not sides or any(not isinstance(side, list) or any(type(each) is not int for each in side) for side in sides):
+        raise ConfigurationError(
+            f"layers={given!r} names no layers to keep. Give their numbers, as 0,3,-1, or those of each side, as "
+            "'encoder: [3, 6], decoder: [6]'."
+        )
+    return layers  # type: ignore[no-any-return]
+
+
 def objective_of(options: ObjectiveOptions, args: Any) -> Objective | None:
     """The recipe; None for the default one, which the Trainer makes of its arguments."""
     given = options.recipe_args or ""

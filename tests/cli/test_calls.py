@@ -3,7 +3,7 @@ from datasets import DatasetDict
 
 from hf_distill import DistillationTrainingArguments
 from hf_distill.cli.arguments import DataOptions, ObjectiveOptions, StudentOptions
-from hf_distill.cli.calls import data_of, objective_of, source_of, task_of
+from hf_distill.cli.calls import data_of, kept_layers_of, objective_of, source_of, task_of
 from hf_distill.errors import ConfigurationError
 from tests.tiny_jobs import put_teacher, rows_of
 
@@ -41,6 +41,26 @@ def test_the_student():
 def test_layers_that_are_no_numbers(layers):
     with pytest.raises(ConfigurationError, match=f"layers='{layers}' is neither a rule nor numbers, as 0,3,11"):
         source_of(StudentOptions(layers=layers))
+
+
+@pytest.mark.parametrize(
+    ("given", "layers"),
+    [
+        (None, None),
+        ("-1", [-1]),
+        ("0,3,-1", [0, 3, -1]),
+        ("encoder: [3, 6], decoder: [6]", {"encoder": [3, 6], "decoder": [6]}),
+        ('{"decoder": [6]}', {"decoder": [6]}),
+    ],
+)
+def test_layers_of_a_cache(given, layers):
+    assert kept_layers_of(given) == layers
+
+
+@pytest.mark.parametrize("given", ["last", "1.5", "3,x", "true", "encoder: 3", "{}", "decoder: [six]"])
+def test_layers_of_a_cache_that_are_no_numbers(given):
+    with pytest.raises(ConfigurationError, match=r"names no layers to keep. Give their numbers, as 0,3,-1"):
+        kept_layers_of(given)
 
 
 @pytest.mark.parametrize("given", ["{", "}", "a: *b", "a: 2024-99-99", "a: !!python/name:os.system"])
