@@ -81,7 +81,14 @@ def train_and_evaluation(
         return train, others[found]
     if evaluation_splits is not None or train is None:
         if len(others) == 1:
-            return train, next(iter(others.values()))
+            ((name, rows),) = others.items()
+            if name == "train" and evaluation_splits is None:
+                logger.warning(
+                    f"The data set has the split 'train' alone, so all of its {len(rows)} rows are evaluated on. A "
+                    "model that was trained on some of them looks better than it is: name other rows by "
+                    "`eval_split` or `eval_dataset`."
+                )
+            return train, rows
         raise ConfigurationError(
             f"the data set has the splits {', '.join(others)}, and it is not clear which one to evaluate on. Name it "
             "by `eval_split`."

@@ -52,6 +52,12 @@ def splits_of(**sizes):
     return DatasetDict({name: Dataset.from_dict({"x": list(range(size))}) for name, size in sizes.items()})
 
 
+def test_says_when_rows_to_train_on_are_evaluated_on(caplog):
+    logging.getLogger("transformers").propagate = True
+    assert len(train_and_evaluation(splits_of(train=5), None)[1]) == 5
+    assert "The data set has the split 'train' alone, so all of its 5 rows are evaluated on." in caplog.text
+
+
 def test_evaluates_on_the_first_usual_split():
     train, evaluation = train_and_evaluation(splits_of(train=5, test=3, validation=2))
     assert (len(train), len(evaluation)) == (5, 2)

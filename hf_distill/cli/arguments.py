@@ -205,6 +205,13 @@ class ReportOptions:
     output_dir: str = field(metadata={"help": "The folder that is written: page, plots, JSON and Markdown."})
     confidence: float = option("Of the intervals.", 0.95)
     num_resamples: int = option("Draws of rows, for intervals and tests.", 1000)
+    exports: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Folders of programs that `hf-distill export` has made of the student. Those in its own folder "
+            "`exports` are found by themselves."
+        },
+    )
     batch_size: int = option("Rows at a time.", 8)
     use_cpu: bool = option("Leave accelerators alone.", False)
 

@@ -1,6 +1,7 @@
 """The whole job: a teacher, a student, data; a student that has learnt, and what it has learnt."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,7 @@ def compare(
     model: str, teacher: str | None, data: Data, args: DistillationTrainingArguments
 ) -> Mapping[str, Mapping[str, Any]]:
     """Measure a model, and beside it a teacher: also how often the two choose the same class."""
+    data = replace(data, train=None)
     if teacher is None:
         loaded = load_model(model, data.task_name)
         reading = data.reading(loaded, load_processor(model, data.task_name))

@@ -58,7 +58,7 @@ def open_job(folder: str | Path, arguments: Mapping[str, Any], resume: bool, wri
     """
     path = Path(folder) / ARGUMENTS
     if path.is_file():
-        before = _kept(path, yaml.safe_load)
+        before = arguments_of(folder)
         if not resume:
             raise ConfigurationError(
                 f"output_dir={str(folder)!r} holds a job that was started before. Go on with it by `resume`, or take "
@@ -73,6 +73,16 @@ def open_job(folder: str | Path, arguments: Mapping[str, Any], resume: bool, wri
     if writes:
         write_whole(path, yaml.safe_dump(dict(arguments), sort_keys=False, allow_unicode=True))
     return Evidence(folder, writes)
+
+
+def arguments_of(folder: str | Path) -> dict[str, Any]:
+    """What was said to the job that has left its model in a folder; nothing, if none has.
+
+    Raises:
+        ConfigurationError: if the file was changed or damaged since.
+    """
+    path = Path(folder) / ARGUMENTS
+    return _kept(path, yaml.safe_load) if path.is_file() else {}
 
 
 def _kept(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
