@@ -70,7 +70,7 @@ def to_html(report: DistillationReport) -> str:
         "Cost": _table(wording.cost_table(report)) + _folded("Every timed size", _table(wording.timing_table(report))),
         "Exports": _table(wording.export_table(report)),
         "Terms": _table(wording.term_table(report)),
-        "Which term helped": _table(wording.left_out_table(report)),
+        "Which term helped": _table(wording.left_out_table(report)) + _small(wording.left_out_note(report)),
         "Classes": _table(wording.class_table(report)),
         "Rows on which they differ": "".join(map(_example, report.examples)),
         "How it was trained and measured": _settings(report),
@@ -183,6 +183,10 @@ def _example(example: Example) -> str:
 def _settings(report: DistillationReport) -> str:
     pairs = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in report.settings.items())
     return f"<dl>{pairs}</dl>" if pairs else ""
+
+
+def _small(words: str) -> str:
+    return f'<p class="small">{escape(words)}</p>' if words else ""
 
 
 def _folded(summary: str, content: str) -> str:
