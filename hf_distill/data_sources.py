@@ -34,9 +34,14 @@ def load_splits(source: str, configuration: str | None = None) -> DatasetDict:
         configuration: which of its configurations, where it has several.
 
     Raises:
-        ConfigurationError: if it is a file of another format.
+        ConfigurationError: if it is a file of another format, or the path of one that is not there.
     """
     path = Path(source)
+    if not path.exists() and (path.suffix in FILE_FORMATS or source.startswith((".", "/", "~"))):
+        raise ConfigurationError(
+            f"dataset={source!r} is no file and no folder, seen from {Path.cwd()}. An id on the Hub looks like "
+            "'stanfordnlp/sst2'."
+        )
     if path.is_file():
         if path.suffix not in FILE_FORMATS:
             raise ConfigurationError(

@@ -34,6 +34,13 @@ def test_refuses_another_format(tmp_path):
         load_splits(str(path))
 
 
+@pytest.mark.parametrize("source", ["rows.csv", "./rows", "/gone/rows"])
+def test_names_a_path_that_is_not_there(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match=f"dataset='{source}' is no file and no folder, seen from {tmp_path}"):
+        load_splits(source)
+
+
 def test_reads_a_folder_of_files(tmp_path):
     for split in ("train", "test"):
         Dataset.from_dict(ROWS).to_parquet(tmp_path / f"{split}.parquet")

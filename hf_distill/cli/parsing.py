@@ -2,6 +2,7 @@
 
 from argparse import Action, ArgumentDefaultsHelpFormatter
 from collections.abc import Sequence
+from difflib import get_close_matches
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
@@ -68,7 +69,11 @@ def parse(name: str, command: Command, words: Sequence[str]) -> tuple[list[Any],
     if "--help_all" in words:
         parser.parse_args(["--help"])
     words = with_file(parser, words)
-    namespace = parser.parse_args(words)
+    namespace, strange = parser.parse_known_args(words)
+    if strange:
+        known = [name for action in parser._actions for name in action.option_strings[:1]]
+        near = get_close_matches(strange[0].partition("=")[0], known, 1)
+        parser.error(f"unrecognized arguments: {' '.join(strange)}" + (f"; is it {near[0]}?" if near else ""))
     if command.trains and command.needs_output and namespace.output_dir is None:
         parser.error("the following arguments are required: --output_dir")
     options = {word.partition("=")[0] for word in words}

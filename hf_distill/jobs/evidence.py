@@ -59,13 +59,14 @@ def open_job(folder: str | Path, arguments: Mapping[str, Any], resume: bool, wri
     path = Path(folder) / ARGUMENTS
     if path.is_file():
         before = arguments_of(folder)
-        if not resume:
+        has_begun = any(each.name != ARGUMENTS for each in Path(folder).iterdir())
+        if not resume and has_begun:
             raise ConfigurationError(
                 f"output_dir={str(folder)!r} holds a job that was started before. Go on with it by `resume`, or take "
                 "another folder."
             )
         names = (name for name in {**before, **arguments} if name != "resume")
-        changed = [name for name in names if before.get(name) != arguments.get(name)]
+        changed = [name for name in names if has_begun and before.get(name) != arguments.get(name)]
         if changed:
             said = ", ".join(f"{name}: {before.get(name)!r} before, {arguments.get(name)!r} now" for name in changed)
             logger.warning(f"The job goes on with other arguments than it was started with ({said}).")

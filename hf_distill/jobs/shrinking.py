@@ -65,7 +65,8 @@ def plan_of(
     model = load_model(teacher, data.task_name)
     reading = data.reading(model, load_processor(teacher, data.task_name))
     with TemporaryDirectory() as folder:
-        trainer = trainer_for(model, data, reading, args, output_dir=folder, **LABELS_ALONE)
+        rows_to_time = replace(data, train=None)
+        trainer = trainer_for(model, rows_to_time, reading, args, output_dir=folder, **LABELS_ALONE)
         rows = sampled_rows(trainer.eval_dataset, args.per_device_eval_batch_size)
         batch = collated(trainer, rows, for_evaluation=True)
         inputs = {name: value for name, value in batch.items() if name not in trainer.head.label_names}
