@@ -38,7 +38,7 @@ def test_a_model_that_is_not_there_is_named():
         lambda name: load_processor(name, "fill-mask"),
     ):
         with pytest.raises(
-            ConfigurationError, match="the model 'minlm' is no folder, seen from .*, and was not found"
+            ConfigurationError, match=r"the model 'minlm' is no folder, seen from .*, and was not found"
         ):
             load("minlm")
 
