@@ -8,13 +8,17 @@ from hf_distill.report import DistillationReport
 from tests.tiny_jobs import QUICK, put_job
 
 
+ROWS = ("--per_device_train_batch_size", "8")
+"""On so many rows terms are tried, in a job and in a report of its own."""
+
+
 @pytest.fixture
 def finished(tmp_path):
     """The words for a job that has ended, and what it has reported."""
     words = put_job(tmp_path, "text-classification")
     out = tmp_path / "out"
     student = ["--num_hidden_layers", "1", "--output_dir", str(out), "--logging_steps", "1"]
-    assert main(["distill", *words, *student, *QUICK, "--baseline"]) == 0
+    assert main(["distill", *words, *student, *QUICK, *ROWS, "--baseline"]) == 0
     return words, out, DistillationReport.from_json((out / "report" / "report.json").read_text())
 
 
@@ -54,7 +58,7 @@ def test_terms_of_the_recipe_that_the_job_was_given(tmp_path):
     out = tmp_path / "out"
     taught = ["--recipe", "dkd", "--recipe_args", "beta: 3"]
     student = ["--num_hidden_layers", "1", "--output_dir", str(out)]
-    assert main(["distill", *words, *student, *QUICK, *taught]) == 0
+    assert main(["distill", *words, *student, *QUICK, *ROWS, *taught]) == 0
     known = DistillationReport.from_json((out / "report" / "report.json").read_text())
     assert main(["report", str(out), *words, "--output_dir", str(tmp_path / "page"), "--use_cpu"]) == 0
     report = DistillationReport.from_json((tmp_path / "page" / "report.json").read_text())
