@@ -1,6 +1,7 @@
 """The report of a distillation, made by the trainer's own teacher, student, head and data."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -299,6 +300,7 @@ def _settings(trainer: Any) -> dict[str, str]:
     args = trainer.args
     device = torch.cuda.get_device_name(args.device) if args.device.type == "cuda" else str(args.device)
     measured = {
+        "date": date.today().isoformat(),
         "measured on": f"{device}, {torch.get_num_threads()} CPU threads",
         "versions": f"torch {torch.__version__}, transformers {transformers.__version__}",
     }

@@ -108,6 +108,16 @@ def count(value: float | None) -> str:
     return f"{value / 1000**power:.3g} {('', 'k', 'M', 'G', 'T', 'P')[power]}".strip()
 
 
+def who_is_who(report: DistillationReport) -> dict[str, str]:
+    """Each model in a few words."""
+    roles = {"teacher": "", "baseline": ", trained without the teacher", "student": ", trained with the teacher"}
+    words = {}
+    for name, model in report.models.items():
+        parameters = f", {count(model.cost.parameters)} parameters" if model.cost else ""
+        words[name] = f"{model.source or model.class_name}{parameters}{roles[name]}"
+    return words
+
+
 Table = tuple[list[str], list[list[str]]]
 """Heads of the columns, and rows."""
 

@@ -47,7 +47,7 @@ def trainer_in(folder, **changes):
 
 
 def test_labels_that_are_learnt_from_are_asked_for_at_once(tmp_path):
-    model = put_teacher(tmp_path / "model", TASK)
+    model, teacher = (put_teacher(tmp_path / "model", TASK) for _ in range(2))
     rows = rows_of(TASK).rename_column("label", "verdict")
     data = job_data(TASK, rows, rows)
     reading = data.reading(model, load_processor(tmp_path / "model", TASK))
@@ -55,8 +55,8 @@ def test_labels_that_are_learnt_from_are_asked_for_at_once(tmp_path):
     with pytest.raises(ConfigurationError, match=r"has the columns sentence, verdict\. Name it by `label_column`\.$"):
         trainer_for(model, data, reading, args, alpha=1.0)
     with pytest.raises(ConfigurationError, match="`label_column`, or learn from the teacher alone, as `alpha=0` does"):
-        trainer_for(model, data, reading, args, model)
-    assert trainer_for(model, data, reading, args, model, alpha=0.0).args.dataloader_pin_memory is False
+        trainer_for(model, data, reading, args, teacher)
+    assert trainer_for(model, data, reading, args, teacher, alpha=0.0).args.dataloader_pin_memory is False
 
 
 def weights(folder):

@@ -75,7 +75,7 @@ def model(*names):
 
 
 def of(*names):
-    return labels_of(column([0], ClassLabel(names=list(names))), "y", "classes of rows")
+    return labels_of("y", "classes of rows", column([0], ClassLabel(names=list(names))))
 
 
 def test_classes_are_found_by_name_in_another_order_and_case():
