@@ -28,7 +28,7 @@ def to_markdown(report: DistillationReport, level: int = 1) -> str:
         "Which term helped": wording.left_out_table(report),
         "How": wording.settings_table(report.settings),
     }
-    below = {"Which term helped": wording.left_out_note(report)}
+    below = {"Terms": wording.term_note(report), "Which term helped": wording.left_out_note(report)}
     for heading, table in sections.items():
         if table[1]:
             parts += [f"{mark}# {heading}", markdown_table(table), *filter(None, [below.get(heading)])]

@@ -13,7 +13,7 @@ from hf_distill.report.wording import NAMES, Table
 
 
 STYLE = """
-:root { color-scheme: light dark; --ink: #16202a; --faint: #8a949e; --paper: #ffffff; --card: #f5f7f9;
+:root { color-scheme: light dark; --ink: #16202a; --faint: #626c76; --paper: #ffffff; --card: #f5f7f9;
   --line: #dde3e8; --teacher: #7a5195; --baseline: #a86d00; --student: #00798c; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8edf1; --faint: #8d98a3; --paper: #12171c; --card: #1b2229;
   --line: #313b45; --teacher: #bf9ad8; --baseline: #efb04a; --student: #45c2d4; } }
@@ -85,7 +85,8 @@ def to_html(report: DistillationReport) -> str:
         "The student in other runtimes": _table(wording.export_table(report)),
         "Rows on which they differ": "".join(map(_example, report.examples)),
         "Training": _grid(plots, "losses", "evaluations") + _folded("First and last values", _curves(report)),
-        "How each term pulls on the student as it is now": _table(wording.term_table(report)),
+        "How each term pulls on the student as it is now": _table(wording.term_table(report))
+        + _small(wording.term_note(report)),
         "Which term helped": _table(wording.left_out_table(report)) + _small(wording.left_out_note(report)),
         "How it was trained and measured": _settings(report),
         "What was not measured": "".join(f"<p>{escape(note)}</p>" for note in report.notes),

@@ -205,6 +205,16 @@ def term_table(report: DistillationReport) -> Table:
     return ["term", "value", "weight", "weighted gradient", "cosine with the labels"], rows
 
 
+def term_note(report: DistillationReport) -> str:
+    """What the table of terms shows."""
+    if not report.terms:
+        return ""
+    return (
+        "On one batch, with the student as it is now. A large weighted gradient pulls hard. Its cosine is 1 where the "
+        "term pulls as the labels do, 0 where it pulls across, and below 0 where it pulls against them."
+    )
+
+
 def left_out_table(report: DistillationReport) -> Table:
     """What the student scores without each term, after short trainings."""
     trials = report.left_out
