@@ -43,6 +43,11 @@ class Evidence:
         found: Mapping[str, Any] = self.found[name]
         return found
 
+    def tell(self, what: str) -> None:
+        """Say what the job does next."""
+        if self.writes:
+            print(f"\n{what}", flush=True)
+
     def save(self) -> None:
         """Write the file, all of it or nothing."""
         if self.writes:

@@ -1,13 +1,17 @@
 """A model exported, and tried on the rows of a job."""
 
-from collections.abc import Iterable, Mapping
+import logging
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, replace
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from transformers import PreTrainedModel
-from transformers.utils import logging
+from transformers.utils.logging import get_logger
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.export import MANIFEST, Export, export_model, measured_export
@@ -19,7 +23,7 @@ from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.trial_batches import collated, sampled_rows
 
 
-logger = logging.get_logger(__name__)
+logger = get_logger(__name__)
 
 EXPORTS = "exports"
 """The folder of the programs, in that of the job."""
@@ -47,9 +51,24 @@ def export(
     """
     model = load_model(name_or_path, data.task_name)
     processor = load_processor(name_or_path, data.task_name)
-    exported = export_model(model, _batches(model, processor, data, num_rows, batch_size), path, **options)
+    batches = _batches(model, processor, data, num_rows, batch_size)
+    with _quiet_exporters():
+        exported = export_model(model, batches, path, **options)
     processor.save_pretrained(path)
     return exported
+
+
+@contextmanager
+def _quiet_exporters() -> Iterator[None]:
+    """Without the pages that exporters say of themselves: the program is compared with the model afterwards."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _batches(
@@ -91,6 +110,8 @@ def programs_of(
         def measured(path: Path = Path(folder) / name, options: Mapping[str, Any] = options) -> Mapping[str, Any]:
             return {**asdict(export(name_or_path, data, path, batch_size=batch_size, **options)), "path": str(path)}
 
+        if f"export {name}" not in evidence.found:
+            evidence.tell(f"The student is exported: {name}.")
         try:
             found = evidence.measured(f"export {name}", measured)
         except Exception as error:  # of whichever library
@@ -129,7 +150,8 @@ def programs_in(
     made, missing = [], []
     for path in paths:
         try:
-            measured = measured_export(model, batches, path)
+            with _quiet_exporters():
+                measured = measured_export(model, batches, path)
         except Exception as error:  # of whichever library runs it
             missing.append(f"The program {path.name} was not measured: {' '.join(str(error).split())}")
             continue
