@@ -69,7 +69,7 @@ def rows_unseen_by(model: str, options: DataOptions, task: str) -> Data:
     job = arguments_of(model)
     if "dataset" not in job or Path(job["dataset"]).resolve() != Path(options.dataset).resolve():
         return data_of(options, task, 0, trains=False)
-    names = ("train_split", "eval_split", "dataset_config")
+    names = ("train_split", "eval_split", "eval_dataset", "dataset_config")
     split = {name: job[name] for name in names if name in job and getattr(options, name) == getattr(DataOptions, name)}
     return data_of(replace(options, **split), task, int(job.get("seed", 42)))
 
