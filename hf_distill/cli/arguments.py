@@ -89,7 +89,10 @@ class DataOptions:
     _argument_group_name = "data"
 
     dataset: str = field(
-        metadata={"help": "An id on the Hub, a folder, or a file: csv, tsv, json, jsonl, parquet, arrow, txt."}
+        metadata={
+            "help": "An id on the Hub, a folder (of pictures or sounds too), or a file: csv, tsv, json, jsonl, parquet, "
+            "arrow, txt."
+        }
     )
     dataset_config: str | None = option("Which of its configurations, where it has several.")
     train_split: str = option("The split to train on.", "train")

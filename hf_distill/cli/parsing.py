@@ -37,8 +37,8 @@ class ShortHelp(ArgumentDefaultsHelpFormatter):
         return f"{action.option_strings[0]} {value}".rstrip()
 
     def _get_help_string(self, action: Action) -> str | None:
-        is_switch = action.default is None or action.default is False
-        return action.help if is_switch else super()._get_help_string(action)
+        has_none = action.default is None or action.default is False or action.default == []
+        return action.help if has_none else super()._get_help_string(action)
 
 
 def parser_of(name: str, command: Command, with_training: bool) -> HfArgumentParser:
