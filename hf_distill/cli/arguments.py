@@ -90,8 +90,8 @@ class DataOptions:
 
     dataset: str = field(
         metadata={
-            "help": "An id on the Hub, a folder (of pictures or sounds too), or a file: csv, tsv, json, jsonl, parquet, "
-            "arrow, txt."
+            "help": "An id on the Hub, a folder (of pictures or sounds too), or a file: csv, tsv, json, jsonl, "
+            "parquet, arrow, txt."
         }
     )
     dataset_config: str | None = option("Which of its configurations, where it has several.")
