@@ -285,5 +285,6 @@ class SearchOptions:
     min_learning_rate: float = option("Smallest learning rate.", 1e-5)
     max_learning_rate: float = option("Largest learning rate.", 1e-3)
     metric: str | None = option(
-        "The score to be best, without the prefix eval_; that of the task if left out: accuracy, f1, mse, perplexity."
+        "The score to be best, without the prefix eval_; that of the task if left out: accuracy, f1, micro_f1, "
+        "mean_squared_error or perplexity."
     )

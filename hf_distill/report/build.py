@@ -301,7 +301,7 @@ def _settings(trainer: Any) -> dict[str, str]:
     device = torch.cuda.get_device_name(args.device) if args.device.type == "cuda" else str(args.device)
     measured = {
         "date": date.today().isoformat(),
-        "measured on": f"{device}, {torch.get_num_threads()} CPU threads",
+        "measured on": f"{device}, CPU threads: {torch.get_num_threads()}",
         "versions": f"torch {torch.__version__}, transformers {transformers.__version__}",
     }
     if trainer.state.global_step == 0:  # another one has trained the student, in a way of its own

@@ -34,7 +34,10 @@ h2 { font-size: 1.2rem; margin: 2.5rem 0 .75rem; }
 .legend li::before { content: ""; display: inline-block; width: .7em; height: .7em; margin-right: .5em;
   border-radius: .15em; background: var(--mark); }
 .plots { margin: 1.25rem 0 .5rem; align-items: start; display: grid;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: 1rem; }
+.beside { align-items: start; display: grid; gap: 0 2rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); }
+.beside .plots { grid-template-columns: 1fr; margin: .5rem 0; }
 figure { margin: 0; padding: .75rem; background: var(--card); border-radius: .6rem; break-inside: avoid; }
 figure svg { overflow: visible; display: block; width: 100%; height: auto; }
 figcaption { font-size: .875rem; margin-top: .4rem; }
@@ -81,9 +84,10 @@ def to_html(report: DistillationReport) -> str:
         + _grid(plots, "metrics", "classes", "reliability")
         + _folded("Every class", _table(wording.class_table(report)))
         + _folded("Calibration", _bins(report)),
-        "Cost": cost + _grid(plots, "timings") + _folded("Every timed size", _table(wording.timing_table(report))),
+        "Cost": f'<div class="beside">{cost}{_grid(plots, "timings")}</div>'
+        + _folded("Every timed size", _table(wording.timing_table(report))),
         "The student in other runtimes": _table(wording.export_table(report)),
-        "Rows on which they differ": "".join(map(_example, report.examples)),
+        "Rows on which they differ": _examples(report),
         "Training": _grid(plots, "losses", "evaluations") + _folded("First and last values", _curves(report)),
         "How each term pulls on the student as it is now": _table(wording.term_table(report))
         + _small(wording.term_note(report)),
@@ -201,6 +205,11 @@ def inline_svg(figure: Any, name: str, caption: str) -> str:
     for model, color in COLORS.items():
         svg = svg.replace(color, f"var(--{model})")
     return svg.replace(INK, "var(--ink)").replace(FAINT, "var(--faint)")
+
+
+def _examples(report: DistillationReport) -> str:
+    examples = "".join(map(_example, report.examples))
+    return f'<div class="beside">{examples}</div>' if examples else ""
 
 
 def _example(example: Example) -> str:

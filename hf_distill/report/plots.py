@@ -120,7 +120,7 @@ def _curves(figure: Any, report: DistillationReport, chosen: Callable[[str], boo
     axes.set(xlabel="step", ylabel=label)
     axes.xaxis.get_major_locator().set_params(integer=True)
     if curves:
-        axes.legend(fontsize=8)
+        figure.legend(fontsize=8, loc="outside lower center", ncols=3)
     return bool(curves)
 
 

@@ -108,7 +108,7 @@ def test_changes_are_of_this_trainer_alone(tmp_path):
 def test_measures_scores_and_size(tmp_path):
     trainer = trainer_in(tmp_path)
     measured = measure(trainer)
-    assert set(measured["scores"]) == {"loss", "loss/labels", "accuracy", "f1"}
+    assert set(measured["scores"]) == {"loss", "loss/labels", "accuracy", "macro_f1"}
     assert measured["parameters"] == sum(each.numel() for each in trainer.model.parameters())
     assert measured["bytes"] >= 4 * measured["parameters"]
     assert measured["seconds"] > 0
