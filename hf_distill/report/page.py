@@ -33,12 +33,11 @@ h2 { font-size: 1.2rem; margin: 2.5rem 0 .75rem; }
   font-size: .9rem; }
 .legend li::before { content: ""; display: inline-block; width: .7em; height: .7em; margin-right: .5em;
   border-radius: .15em; background: var(--mark); }
-.plots { margin: 1.25rem 0 .5rem; align-items: start; display: grid;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: 1rem; }
+.plots { margin: 1.25rem 0 0; columns: 24rem; column-gap: 1rem; }
 .beside { align-items: start; display: grid; gap: 0 2rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); }
-.beside .plots { grid-template-columns: 1fr; margin: .5rem 0; }
-figure { margin: 0; padding: .75rem; background: var(--card); border-radius: .6rem; break-inside: avoid; }
+.beside .plots { margin: .5rem 0 0; }
+figure { margin: 0 0 1rem; padding: .75rem; background: var(--card); border-radius: .6rem; break-inside: avoid; }
 figure svg { overflow: visible; display: block; width: 100%; height: auto; }
 figcaption { font-size: .875rem; margin-top: .4rem; }
 .scroll { overflow-x: auto; } .scroll + .scroll { margin-top: 1.5rem; }

@@ -168,6 +168,7 @@ def _classes(figure: Any, report: DistillationReport) -> bool:
             label = NAMES[model] if height == 0 else None
             axes.plot(100 * value, height, MARKERS[model], color=COLORS[model], markersize=5, label=label)
     axes.set(yticks=range(len(known)), yticklabels=[each.name[:24] for each in known], xlabel="F1, %")
+    axes.set_ylim(-0.6, len(known) - 0.4)
     figure.legend(*axes.get_legend_handles_labels(), fontsize=8, loc="outside upper center", ncols=3)
     return True
 
