@@ -3,7 +3,7 @@ import logging
 import pytest
 from datasets import Dataset, DatasetDict
 
-from hf_distill.data_sources import first_rows, load_splits, train_and_evaluation
+from hf_distill.data_sources import load_splits, some_rows, train_and_evaluation
 from hf_distill.errors import ConfigurationError, EmptyDatasetError
 
 
@@ -90,10 +90,10 @@ def test_refuses_a_split_that_is_not_there():
         train_and_evaluation(splits_of(a=3, b=2), None)
 
 
-def test_first_rows():
+def test_some_rows():
     rows = splits_of(train=5)["train"]
-    assert first_rows(rows, None) is rows
-    assert first_rows(rows, 2)["x"][:] == [0, 1]
-    assert len(first_rows(rows, 9)) == 5
+    assert some_rows(rows, None) is rows
+    assert some_rows(rows, 2)["x"][:] == [0, 2]
+    assert len(some_rows(rows, 9)) == 5
     with pytest.raises(EmptyDatasetError, match="5 rows, of which at most 0"):
-        first_rows(rows, 0)
+        some_rows(rows, 0)

@@ -108,8 +108,8 @@ class DataOptions:
     max_length: int | None = option("Tokens of a row or block; 128 (questions: 384), or what the model can read.")
     max_target_length: int | None = option("Tokens of a text that is to be written; 128 if left out.")
     sampling_rate: int | None = option("Samples a second of recordings that do not say it.")
-    max_train_samples: int | None = option("Train on the first rows only.")
-    max_eval_samples: int | None = option("Evaluate on the first rows only.")
+    max_train_samples: int | None = option("Train on so many rows only, spread evenly.")
+    max_eval_samples: int | None = option("Evaluate on so many rows only, spread evenly.")
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any
 from hf_distill import recipes
 from hf_distill.cli.arguments import DataOptions, ObjectiveOptions, StudentOptions
 from hf_distill.cli.option_files import plain_values
-from hf_distill.data_sources import first_rows, load_splits, train_and_evaluation
+from hf_distill.data_sources import load_splits, some_rows, train_and_evaluation
 from hf_distill.errors import ConfigurationError
 from hf_distill.jobs.data import Data, job_data
 from hf_distill.jobs.evidence import arguments_of
@@ -53,8 +53,8 @@ def data_of(options: DataOptions, task: str, seed: int, trains: bool = True) -> 
     train, evaluation = train_and_evaluation(splits, train_split, options.eval_split, others, seed)
     return job_data(
         task,
-        None if train is None else first_rows(train, options.max_train_samples),
-        first_rows(evaluation, options.max_eval_samples),
+        None if train is None else some_rows(train, options.max_train_samples),
+        some_rows(evaluation, options.max_eval_samples),
         {role: getattr(options, f"{role}_column") for role in ROLES},
         {name: getattr(options, name) for name in ("max_length", "max_target_length", "sampling_rate")},
     )
