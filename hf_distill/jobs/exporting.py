@@ -142,7 +142,7 @@ def programs_in(
     Raises:
         ConfigurationError: if a folder holds none.
     """
-    paths = [path for folder in folders for path in _programs(Path(folder))]
+    paths = list(dict.fromkeys(path.resolve() for folder in folders for path in _programs(Path(folder))))
     if not paths:
         return NO_PROGRAMS
     model = load_model(name_or_path, data.task_name)

@@ -38,6 +38,8 @@ from hf_distill.teachers import CachedTeacher, online_teachers
 
 
 MAX_CURVE_POINTS = 500
+UNTRIED = "The terms were not tried"
+"""How a note on them begins."""
 
 
 def distillation_report(
@@ -331,9 +333,7 @@ def _notes(trainer: Any, baseline: Any, metrics: Any, terms: Any, answers: Answe
         ),
         "Only the likeliest tokens of the teacher are kept, so it has no scores of its own here, and KL is taken over "
         "these tokens and all others together.": gives_top_k,
-        "The terms were not tried: it is not known how the student was taught, or there are no rows to train on.": (
-            not terms
-        ),
+        f"{UNTRIED}: it is not known how the student was taught, or there are no rows to train on.": not terms,
         "The teacher is no single model, so it was not timed.": _only_teacher(trainer) is None and not is_cached,
         "The teacher is a cache of answers: it was not timed, and `compute_metrics` knows nothing of it.": is_cached,
         "Perplexity and accuracy are those of the next token given the true text before it; no text was generated.": (

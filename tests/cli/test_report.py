@@ -91,7 +91,8 @@ def test_programs_beside_the_student_and_elsewhere(tmp_path, capsys):
     known = DistillationReport.from_json((out / "report" / "report.json").read_text())
     assert main(["export", str(tmp_path / "teacher"), *words[2:], "--output_dir", str(apart)]) == 0
     said = ["report", str(out), *words, "--output_dir", str(page), "--use_cpu"]
-    assert main([*said, "--exports", str(apart)]) == 0, capsys.readouterr().err
+    (out / "exports" / "half").mkdir()  # of an export that was broken off
+    assert main([*said, "--exports", str(apart), str(out / "exports")]) == 0, capsys.readouterr().err
     report = DistillationReport.from_json((page / "report.json").read_text())
     strange, *own = report.exports
     assert [each.name for each in own] == [each.name for each in known.exports]
