@@ -36,7 +36,7 @@ def test_terms_that_kept_answers_cannot_tell(teacher, tmp_path):  # noqa: F811
     said = [str(tmp_path / "answers"), teacher, None, data, arguments(tmp_path), tmp_path / "page"]
     report = report_on(*said, objective=recipes.patient_kd(layer_map="last"), batch_sizes=())
     assert report.terms == {} and "term patient" in report.settings
-    assert [note for note in report.notes if "not tried" in note][0].startswith("The terms were not tried: ")
+    assert next(note for note in report.notes if "not tried" in note).startswith("The terms were not tried: ")
     assert not any("not known how the student was taught" in note for note in report.notes)
 
 
