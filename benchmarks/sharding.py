@@ -3,8 +3,9 @@
     python benchmarks/sharding.py
 
 Two steps of AdamW on the student's divergence from the teacher, at 4 rows of 16 tokens. Weights are made where they
-are held, so that no process ever has a model whole. The peak is that of the process above what it held with all
-libraries loaded.
+are held, so that no process ever has a model whole. Three peaks are measured: of all tensors together; of resident
+memory, above what it was with all libraries loaded; and the same where glibc gives back at once what is let go
+(`MALLOC_TRIM_THRESHOLD_`). By default it keeps freed blocks of up to 32 MiB, in an arena for each thread.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import save, seconds_and_mebibytes
+from measuring import mebibytes_of_tensors, save, seconds_and_mebibytes
 from torch import nn
 from torch.distributed.fsdp import fully_shard
 from transformers import BertConfig, BertForSequenceClassification
@@ -26,9 +27,11 @@ from hf_distill import OnlineTeacher, head_of, memory_estimate
 from hf_distill.functional import forward_kl
 
 
-SIZES = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072, "vocab_size": 8000}
-LAYERS = {"student": 4, "teacher": 12}
+SIZES = {"hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096, "vocab_size": 8000}
+LAYERS = {"student": 8, "teacher": 24}
 NUMBERS = (1, 2, 4)
+MEASURES = {"tensors": {}, "resident": {}, "resident, given back": {"MALLOC_TRIM_THRESHOLD_": "131072"}}
+"""What is measured, and what is set for it."""
 
 
 def model_of(who: str) -> nn.Module:
@@ -49,7 +52,7 @@ def two_steps(held: dict[str, float]) -> None:
     teacher.shard()
     with_weights(teacher.model)
     student = model_of("student")
-    for block in student.bert.encoder.layer:
+    for block in (student.bert.embeddings, *student.bert.encoder.layer):
         fully_shard(block)
     fully_shard(student)
     with_weights(student)
@@ -64,41 +67,47 @@ def two_steps(held: dict[str, float]) -> None:
         held[who] = sum(p.to_local().nbytes for p in model.parameters()) / 2**20
 
 
-def of_this_process(output: Path) -> None:
+def of_this_process(measure: str, output: Path) -> None:
     torch.distributed.init_process_group("gloo")
     torch.set_num_threads(1)
     held: dict[str, float] = {}
-    _, held["peak"] = seconds_and_mebibytes(lambda: two_steps(held))
+    if measure == "tensors":
+        held[measure] = mebibytes_of_tensors(lambda: two_steps(held))
+    else:
+        _, held[measure] = seconds_and_mebibytes(lambda: two_steps(held))
     (output / os.environ["RANK"]).write_text(json.dumps(held))
     torch.distributed.barrier()
     os._exit(0)  # gloo may keep the interpreter from ending
 
 
-def largest(number: int) -> dict[str, float]:
+def largest(number: int, measure: str) -> dict[str, float]:
     """Of all processes, the most that one holds, in MiB."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={number}"]
-        subprocess.run([*command, __file__, "--of-this-process", folder], check=True)
+        command += [__file__, "--measure", measure, "--output", folder]
+        subprocess.run(command, check=True, env={**os.environ, **MEASURES[measure]})
         found = [json.loads(path.read_text()) for path in Path(folder).iterdir()]
     return {name: max(each[name] for each in found) for name in found[0]}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--of-this-process", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    parser.add_argument("--output", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.of_this_process is not None:
-        return of_this_process(arguments.of_this_process)
-    held = {number: largest(number) for number in NUMBERS}
-    lines = ["| processes | student's weights, MiB | teacher's weights, MiB | counted, MiB | peak memory, MiB |"]
-    lines.append("|---|---|---|---|---|")
+    if arguments.measure is not None:
+        return of_this_process(arguments.measure, arguments.output)
+    lines = ["| processes | student's weights, MiB | teacher's weights, MiB | counted, MiB | tensors at most, MiB "]
+    lines[0] += "| resident at most, MiB | resident, given back at once, MiB |"
+    lines.append("|---|---|---|---|---|---|---|")
     results: dict[str, Any] = {}
-    for number, each in held.items():
+    for number in NUMBERS:
+        held = {name: peak for measure in MEASURES for name, peak in largest(number, measure).items()}
         counted = memory_estimate(model_of("student"), [model_of("teacher")], num_shards=number).total / 2**20
-        results[str(number)] = {**each, "counted": counted}
-        cells = (each["student"], each["teacher"], counted, each["peak"])
+        results[str(number)] = {**held, "counted": counted}
+        cells = (held["student"], held["teacher"], counted, *(held[measure] for measure in MEASURES))
         lines.append(f"| {number} | " + " | ".join(f"{cell:,.0f}" for cell in cells) + " |")
-    return save("sharding", {"processes": results}, "\n".join(lines))
+    return save("sharding", {"sizes": SIZES, "layers": LAYERS, "processes": results}, "\n".join(lines))
 
 
 if __name__ == "__main__":

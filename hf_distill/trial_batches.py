@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
 from hf_distill.teachers import online_teachers
-from hf_distill.teachers.online import is_sharded
+from hf_distill.sharding import is_sharded
 
 
 def sampled_rows(dataset: Any, count: int) -> list[Any]:
