@@ -7,14 +7,13 @@ import platform
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 
 RESULTS = Path(__file__).with_name("results")
@@ -46,20 +45,6 @@ def seconds_and_mebibytes(call: Callable[[], Any]) -> tuple[float, float]:
     before, start = _status("VmRSS"), time.perf_counter()
     call()
     return time.perf_counter() - start, _status("VmHWM") - before
-
-
-def mebibytes_of_tensors(call: Callable[[], Any]) -> float:
-    """The most that all tensors together hold in a call, as torch's allocator for CPUs counts them."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
-        call()
-    return max(_totals(found.profiler.kineto_results.experimental_event_tree())) / 2**20
-
-
-def _totals(events: Iterable[Any]) -> Iterator[int]:
-    for event in events:
-        if event.tag.name == "Allocation":
-            yield event.extra_fields.total_allocated
-        yield from _totals(event.children)
 
 
 def _status(field: str) -> float:

@@ -3,9 +3,9 @@
     python benchmarks/sharding.py
 
 Two steps of AdamW on the student's divergence from the teacher, at 4 rows of 16 tokens. Weights are made where they
-are held, so that no process ever has a model whole. Three peaks are measured: of all tensors together; of resident
-memory, above what it was with all libraries loaded; and the same where glibc gives back at once what is let go
-(`MALLOC_TRIM_THRESHOLD_`). By default it keeps freed blocks of up to 32 MiB, in an arena for each thread.
+are held, so that no process ever has a model whole. The peak is that of resident memory, above what it was with all
+libraries loaded. It is measured twice: as glibc has it, which keeps freed blocks of up to 32 MiB in an arena of each
+thread, and where it gives them back at once (`MALLOC_TRIM_THRESHOLD_`).
 """
 
 import argparse
@@ -15,10 +15,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import torch
-from measuring import mebibytes_of_tensors, save, seconds_and_mebibytes
+from measuring import save, seconds_and_mebibytes
 from torch import nn
 from torch.distributed.fsdp import fully_shard
 from transformers import BertConfig, BertForSequenceClassification
@@ -30,7 +29,7 @@ from hf_distill.functional import forward_kl
 SIZES = {"hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096, "vocab_size": 8000}
 LAYERS = {"student": 8, "teacher": 24}
 NUMBERS = (1, 2, 4)
-MEASURES = {"tensors": {}, "resident": {}, "resident, given back": {"MALLOC_TRIM_THRESHOLD_": "131072"}}
+PEAKS: dict[str, dict[str, str]] = {"peak": {}, "peak, given back": {"MALLOC_TRIM_THRESHOLD_": "131072"}}
 """What is measured, and what is set for it."""
 
 
@@ -67,47 +66,49 @@ def two_steps(held: dict[str, float]) -> None:
         held[who] = sum(p.to_local().nbytes for p in model.parameters()) / 2**20
 
 
-def of_this_process(measure: str, output: Path) -> None:
+def of_this_process(peak: str, output: Path) -> None:
     torch.distributed.init_process_group("gloo")
     torch.set_num_threads(1)
     held: dict[str, float] = {}
-    if measure == "tensors":
-        held[measure] = mebibytes_of_tensors(lambda: two_steps(held))
-    else:
-        _, held[measure] = seconds_and_mebibytes(lambda: two_steps(held))
+    _, held[peak] = seconds_and_mebibytes(lambda: two_steps(held))
     (output / os.environ["RANK"]).write_text(json.dumps(held))
     torch.distributed.barrier()
     os._exit(0)  # gloo may keep the interpreter from ending
 
 
-def largest(number: int, measure: str) -> dict[str, float]:
+def largest(number: int, peak: str) -> dict[str, float]:
     """Of all processes, the most that one holds, in MiB."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={number}"]
-        command += [__file__, "--measure", measure, "--output", folder]
-        subprocess.run(command, check=True, env={**os.environ, **MEASURES[measure]})
+        command += [__file__, "--peak", peak, "--output", folder]
+        subprocess.run(command, check=True, env={**os.environ, **PEAKS[peak]})
         found = [json.loads(path.read_text()) for path in Path(folder).iterdir()]
     return {name: max(each[name] for each in found) for name in found[0]}
 
 
+def table(processes: dict[str, dict[str, float]]) -> str:
+    lines = ["| processes | student's weights, MiB | teacher's weights, MiB | counted, MiB "]
+    lines[0] += "| peak where memory is given back at once, MiB | peak, MiB |"
+    lines.append("|---|---|---|---|---|---|")
+    for number, held in processes.items():
+        cells = (held[name] for name in ("student", "teacher", "counted", "peak, given back", "peak"))
+        lines.append(f"| {number} | " + " | ".join(f"{cell:,.0f}" for cell in cells) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    parser.add_argument("--peak", choices=PEAKS, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.measure is not None:
-        return of_this_process(arguments.measure, arguments.output)
-    lines = ["| processes | student's weights, MiB | teacher's weights, MiB | counted, MiB | tensors at most, MiB "]
-    lines[0] += "| resident at most, MiB | resident, given back at once, MiB |"
-    lines.append("|---|---|---|---|---|---|---|")
-    results: dict[str, Any] = {}
+    if arguments.peak is not None:
+        return of_this_process(arguments.peak, arguments.output)
+    processes = {}
     for number in NUMBERS:
-        held = {name: peak for measure in MEASURES for name, peak in largest(number, measure).items()}
+        held = {name: size for peak in PEAKS for name, size in largest(number, peak).items()}
         counted = memory_estimate(model_of("student"), [model_of("teacher")], num_shards=number).total / 2**20
-        results[str(number)] = {**held, "counted": counted}
-        cells = (held["student"], held["teacher"], counted, *(held[measure] for measure in MEASURES))
-        lines.append(f"| {number} | " + " | ".join(f"{cell:,.0f}" for cell in cells) + " |")
-    return save("sharding", {"sizes": SIZES, "layers": LAYERS, "processes": results}, "\n".join(lines))
+        processes[str(number)] = {**held, "counted": counted}
+    return save("sharding", {"sizes": SIZES, "layers": LAYERS, "processes": processes}, table(processes))
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ from hf_distill.errors import MissingInputError, UntrainedTeacherError
 from hf_distill.feature_reading import anatomy_of, outputs_and_features, reader_of
 from hf_distill.heads import Head
 from hf_distill.heads.alignment import Alignment
+from hf_distill.sharding import is_sharded, shard
 from hf_distill.teachers.base import Teacher
 from hf_distill.teachers.cached import CachedTeacher
 from hf_distill.teachers.reading import as_read_by_teacher
-from hf_distill.sharding import is_sharded, shard
 from hf_distill.types import TEACHER_POSITIONS, Anatomy, Batch, Signals
 
 

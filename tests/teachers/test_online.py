@@ -1,7 +1,5 @@
 """A teacher that runs beside the student."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from accelerate import Accelerator
@@ -12,7 +10,6 @@ from transformers import BertForMaskedLM, BertModel
 from hf_distill.errors import MissingInputError, UntrainedTeacherError
 from hf_distill.heads import MaskedLMHead, SingleLabelHead, head_of
 from hf_distill.teachers import OnlineTeacher
-from tests.processes import run_two_processes
 from tests.tiny_models import HEADS, VOCAB_SIZE, PaddingCollator, bert, llama, model_for, rows_for
 from tests.tiny_trainers import loss_logs, trainer_for
 
