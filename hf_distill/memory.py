@@ -82,7 +82,7 @@ def memory_estimate(
     optimizer = "adamw" if args is None else str(getattr(args.optim, "value", args.optim))
     states = next((number for name, number in OPTIMIZER_STATES.items() if name in optimizer), 2.0)
     is_small = "8bit" in optimizer
-    running = [_gathered(student, STUDENT_COPIES), *(_gathered(teacher, TEACHER_COPIES) for teacher in teachers)]
+    running = [(student, STUDENT_COPIES), *((teacher, TEACHER_COPIES) for teacher in teachers)]
     of_optimizer = int(states * sum(p.numel() * (1 if is_small else p.element_size()) for p in trained))
     return Memory(
         student=_num_bytes(student.parameters()) // num_shards,
@@ -90,7 +90,7 @@ def memory_estimate(
         optimizer=of_optimizer // num_shards,
         teacher=sum(_num_bytes(teacher.parameters()) for teacher in teachers) // num_shards,
         logits=num_positions * num_classes * LOGIT_COPIES * 4,
-        gathered=max(running) if num_shards > 1 else 0,
+        gathered=max(_gathered(model, copies) for model, copies in running) if num_shards > 1 else 0,
     )
 
 
