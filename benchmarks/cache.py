@@ -185,9 +185,8 @@ def synthetic(rows: int, folder: Path) -> dict[str, float]:
     batches = [[key(int(each)) for each in part] for part in np.random.randint(0, rows, (2000, 32))]
     start = time.perf_counter()
     for keys in batches:
-        for number, each in zip(reader.find(keys).tolist(), keys, strict=True):
-            row = reader.row(number, each)
-            reader.records.decode(row.answer, row.num_positions)
+        rows = [reader.row(*each) for each in zip(reader.find(keys).tolist(), keys, strict=True)]
+        reader.records.decode([row.answer for row in rows], [row.num_positions for row in rows])
     seconds = time.perf_counter() - start
     return {"rows": rows, "opening_seconds": opening, "rows_per_second": 32 * len(batches) / seconds}
 
