@@ -7,7 +7,6 @@ Rows are synthetic: two float16 classes each, in random order when they are read
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
