@@ -100,7 +100,7 @@ class Shard:
                 raise
             raise DamagedCacheError(f"the shard {str(path)!r} cannot be read as it was written: {error}.") from error
         self._columns = [batch.columns for batch in batches]
-        self._starts = [0, *accumulate(batch.num_rows for batch in batches)]
+        self._starts: list[int] = [0, *accumulate(batch.num_rows for batch in batches)]
 
     def __len__(self) -> int:
         return self._starts[-1]

@@ -148,7 +148,7 @@ class CachedTeacher(Teacher):
         for row in (found < 0).nonzero()[0][:1]:
             raise self._missing_row(int(row), entries, keys)
         counts = mask.reshape(len(mask), -1).sum(1).tolist()
-        places = mask.reshape(len(mask), -1).nonzero()[:, 1].split(counts)
+        places = list(mask.reshape(len(mask), -1).nonzero()[:, 1].split(counts))
         rows = [self._row(*each) for each in zip(found.tolist(), keys, counts, strict=True)]
         said = self.cache.records.decode([row.answer for row in rows], counts)
         return self._batched(said, places, mask[0].numel()) | self._layers(rows, head, batch)
@@ -169,7 +169,7 @@ class CachedTeacher(Teacher):
             )
         return row
 
-    def _batched(self, said: list[dict[str, Tensor]], places: Sequence[Tensor], num_places: int) -> dict[str, Tensor]:
+    def _batched(self, said: list[dict[str, Tensor]], places: list[Tensor], num_places: int) -> dict[str, Tensor]:
         """Rows side by side, `(B, N, …)`; what pads them lies one place beyond the last."""
         pad = torch.nn.utils.rnn.pad_sequence
         made = {name: pad([each[name] for each in said], batch_first=True) for name in said[0]}
