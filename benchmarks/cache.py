@@ -201,7 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--teacher_steps", type=int, default=400)
+    parser.add_argument("--teacher_steps", type=int, default=200)
     parser.add_argument("--student_steps", type=int, default=80, help="on the text alone, before it is compared")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
