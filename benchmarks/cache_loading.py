@@ -90,10 +90,10 @@ def table(results: list[dict[str, float]]) -> str:
     ]
     for each in results:
         written = each["rows"] / each["writing_seconds"]
-        read_ = BATCH_SIZE * NUM_BATCHES / each["second_epoch_seconds"]
+        rows_per_second = BATCH_SIZE * NUM_BATCHES / each["second_epoch_seconds"]
         lines.append(
-            f"| {each['rows']:,} | {each['megabytes_on_disk']:,.1f} | {written:,.0f} | {each['writing_mebibytes']:,.0f} "
-            f"| {each['opening_seconds']:.3f} | {read_:,.0f} |"
+            f"| {each['rows']:,} | {each['megabytes_on_disk']:,.1f} | {written:,.0f} "
+            f"| {each['writing_mebibytes']:,.0f} | {each['opening_seconds']:.3f} | {rows_per_second:,.0f} |"
         )
     first = max(each["first_epoch_seconds"] - each["second_epoch_seconds"] for each in results)
     lines.append(
