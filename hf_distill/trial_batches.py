@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
+from hf_distill.sharding import is_sharded
 from hf_distill.teachers import online_teachers
-from hf_distill.teachers.online import is_sharded
 
 
 def sampled_rows(dataset: Any, count: int) -> list[Any]:

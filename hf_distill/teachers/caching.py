@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase, default_data_collator
 from transformers.utils import logging
 
-from hf_distill.cache import CacheWriter, DenseRecords, FeatureRecords, Manifest, Records, TopKRecords
+from hf_distill.cache import ROW_FRAME_SIZE, CacheWriter, DenseRecords, FeatureRecords, Manifest, Records, TopKRecords
 from hf_distill.cache.manifest import MANIFEST, tokenizer_hash
 from hf_distill.cache.records import Answers, CacheDType, check_dtype
 from hf_distill.cache.shards import Row
@@ -392,7 +392,7 @@ class _Build:
         writer = CacheWriter(path, manifest, len(plan), is_main=rank == 0)
         open_ = [number for number in range(rank, len(plan), num_processes) if not writer.is_written(number)]
         num_rows = sum(len(plan[number][1]) for number in open_)
-        expected = num_rows * self.bytes_per_row
+        expected = num_rows * (self.bytes_per_row + ROW_FRAME_SIZE)
         with logging.tqdm(total=num_rows, desc=f"Asking {manifest.teacher['class']}", unit="row") as bar:
             num_bytes = 0
             bar.set_postfix_str(f"0 of at most {_in_megabytes(expected)}")

@@ -10,9 +10,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
-from torch import nn
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 from transformers.trainer_utils import unwrap_peft_model
 
@@ -23,6 +20,7 @@ from hf_distill.feature_reading import anatomy_of, outputs_and_features, reader_
 from hf_distill.heads import Head
 from hf_distill.heads.alignment import Alignment
 from hf_distill.raw_columns import modalities
+from hf_distill.sharding import is_sharded, shard
 from hf_distill.teachers.base import Teacher
 from hf_distill.teachers.cached import CachedTeacher
 from hf_distill.teachers.reading import as_read_by_teacher
@@ -122,15 +120,11 @@ class OnlineTeacher(Teacher):
             self.model.to(accelerator.device)
 
     def shard(self) -> None:
-        """Shard the teacher over all processes, one unit a block, so that no process ever holds it whole.
+        """Shard the teacher over all processes, block by block, so that none ever holds it whole.
 
         The student's FSDP plugin cannot do this: its wrap policy names the student's classes.
         """
-        blocks = set(self.model._no_split_modules or ())
-        for module in self.model.modules():
-            if type(module).__name__ in blocks:
-                fully_shard(module)
-        fully_shard(self.model, reshard_after_forward=True)  # by default what is in no block would stay gathered
+        shard(self.model)
         self.is_sharded = True
 
     def in_full_precision(self, dtype: torch.dtype) -> None:
@@ -185,11 +179,6 @@ class OnlineTeacher(Teacher):
             return replace(signals, logits=signals.logits[rows, positions.clamp(min=0)])
         boxes = None if signals.boxes is None else signals.boxes.clone()
         return replace(signals, logits=signals.logits.clone(), boxes=boxes) if infers else signals
-
-
-def is_sharded(model: nn.Module) -> bool:
-    """Whether its weights are split over processes, so that all of them must call it together."""
-    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def as_teacher(teacher: Any, head: Head) -> Teacher:

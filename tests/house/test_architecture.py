@@ -15,16 +15,8 @@ SIGNALS = NOUNS | {"heads", "cache", "teachers"}
 WHAT_TO_LEARN = {"functional", "schedules", "layer_maps", "terms", "objective"}
 ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "students", "report", "tally", "export"}
 ALL_BUT_MODELS |= {"position_tables", "raw_columns", "teacher_inputs", "data_augmentation", "feature_reading"}
-ALL_BUT_MODELS |= {
-    "refused_batches",
-    "preflight",
-    "trial_batches",
-    "teacher_scores",
-    "rehearsal",
-    "invariances",
-    "balance",
-}
-ALL_BUT_MODELS |= {"head_positions", "chunked_training"}
+ALL_BUT_MODELS |= {"refused_batches", "preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances"}
+ALL_BUT_MODELS |= {"balance", "head_positions", "chunked_training", "sharding"}
 
 TRAINER_HALVES = {
     "evaluation",
@@ -55,15 +47,25 @@ ROOMS = {
     "recipes": NOUNS | WHAT_TO_LEARN,
     "cache": {"types", "errors", "version", "whole_files"},
     "position_tables": set(),
+    "sharding": set(),
     "raw_columns": {"types", "errors"},
     "teacher_inputs": {"types", "errors", "heads", "raw_columns"},
     "teachers": NOUNS
-    | {"heads", "cache", "feature_reading", "functional", "position_tables", "raw_columns", "teacher_inputs"},
+    | {
+        "heads",
+        "cache",
+        "feature_reading",
+        "functional",
+        "position_tables",
+        "raw_columns",
+        "teacher_inputs",
+        "sharding",
+    },
     "students": NOUNS | {"layer_maps"},
     "models": set(),
     "preflight": SIGNALS | {"terms", "objective", "raw_columns"},
-    "trial_batches": {"types", "errors", "teachers"},
-    "memory": set(),
+    "trial_batches": {"types", "errors", "teachers", "sharding"},
+    "memory": {"sharding"},
     "teacher_scores": {"types", "errors", "heads"},
     "head_positions": SIGNALS | {"terms", "trial_batches"},
     "chunked_training": SIGNALS | WHAT_TO_LEARN | {"trial_batches", "head_positions"},
