@@ -131,6 +131,8 @@ class TopKLogits:
     """How many these are."""
     num_classes: int
     """C."""
+    is_drawn: bool = False
+    """Whether the k were drawn, so that `values` are weights which are right on average, at temperature 1."""
 
     @property
     def shape(self) -> torch.Size:

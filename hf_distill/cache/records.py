@@ -142,12 +142,14 @@ class TopKRecords(Records):
         num_classes: how many there are.
         num_tails: how many numbers say how much the others weigh.
         dtype: what log-probabilities are kept in. Tails are kept in float16, or in float32 with these.
+        is_drawn: whether the k were drawn, and are no likeliest ones.
     """
 
     k: int
     num_classes: int
     num_tails: int
     dtype: CacheDType = "float16"
+    is_drawn: bool = False
 
     fills = {"values": 0.0, "indices": 0, "tail": 0.0}  # noqa: RUF012 - a constant
 
@@ -197,7 +199,8 @@ class TopKRecords(Records):
 
     def description(self) -> dict[str, Any]:
         known = {"k": self.k, "num_classes": self.num_classes, "num_tails": self.num_tails}
-        return {"kind": "top_k", **known, "dtype": self.dtype}
+        drawn = {"is_drawn": True} if self.is_drawn else {}
+        return {"kind": "top_k", **known, "dtype": self.dtype, **drawn}
 
 
 class Cursor:

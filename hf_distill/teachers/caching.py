@@ -25,6 +25,7 @@ from hf_distill.errors import (
     MissingInputError,
     UnsupportedModelError,
 )
+from hf_distill.functional.drawn_classes import drawn_logits
 from hf_distill.functional.pooling import Pooling
 from hf_distill.functional.top_k import top_k_logits
 from hf_distill.heads import Head, ObjectDetectionHead, QuestionAnsweringHead, head_of, head_of_checkpoint
@@ -59,6 +60,7 @@ def cache_teacher(
     head: Head | None = None,
     batch_size: int = 32,
     top_k: int | None = None,
+    drawn: bool = False,
     dtype: CacheDType = "float16",
     layers: Layers | None = None,
     pooled: Pooling | None = None,
@@ -85,6 +87,9 @@ def cache_teacher(
         batch_size: rows that the teacher reads at once.
         top_k: for language models: keep this many of the likeliest tokens of each position, with the weight of all
             others. None keeps every token that the teacher tells.
+        drawn: keep `top_k` tokens that are drawn ([`functional.drawn_logits`]) in place of the likeliest, so that the
+            gradient is right on average. For `forward_kl` at temperature 1. A row's tokens are drawn once, by its
+            content.
         dtype: what numbers are kept in: "float32", "float16", "bfloat16" or "uint8".
         layers: for terms that compare layers: those whose hidden states are kept too, counted as in
             [`layer_maps.layer_pairs`]: 0 is what the first block reads, −1 the last layer. Of an encoder–decoder, by
@@ -109,6 +114,7 @@ def cache_teacher(
     path = Path(path)
     asked = _askable(teacher, head)
     check_cacheable(asked.head, top_k)
+    _check_drawn(asked, top_k, drawn)
     rows = _Rows(asked, dataset, data_collator, processing_class, eval_dataset, epochs, remove_unused_columns)
     if isinstance(asked, ServedTeacher):
         top_k = _served_top_k(asked, top_k, layers)
@@ -116,7 +122,7 @@ def cache_teacher(
     inputs, keys = rows.probe()
     model: Any = getattr(asked, "model", None)  # which a server has not
     with reading_layers(model, layers, pooled, dtype) as kept:
-        build = _Build(asked, rows, inputs, batch_size, top_k, dtype, kept)
+        build = _Build(asked, rows, inputs, batch_size, top_k, drawn, dtype, kept)
         manifest = build.manifest(keys, rows.tokenizer)
         if (path / MANIFEST).is_file():
             return _opened(path, manifest)
@@ -177,6 +183,14 @@ def _askable(teacher: Any, head: Head | None) -> OnlineTeacher | ServedTeacher:
             "Cache each of its members, and pass the list of their paths as `teacher=`, or an `EnsembleTeacher` of it."
         )
     return OnlineTeacher(teacher, head or head_of(teacher))
+
+
+def _check_drawn(teacher: OnlineTeacher | ServedTeacher, top_k: int | None, drawn: bool) -> None:
+    if drawn and (top_k is None or isinstance(teacher, ServedTeacher)):
+        raise ConfigurationError(
+            f"`drawn=True` draws as many tokens as `top_k` says of all that a model tells; `top_k` is {top_k}, and the "
+            f"teacher a {type(teacher).__name__}. Pass a model and `top_k`, or leave `drawn` out."
+        )
 
 
 def _served_top_k(teacher: ServedTeacher, top_k: int | None, layers: Layers | None) -> int:
@@ -347,11 +361,12 @@ class _Build:
         inputs: tuple[str, ...],
         batch_size: int,
         top_k: int | None,
+        drawn: bool,
         dtype: CacheDType,
         layers: FeatureRecords | None,
     ) -> None:
         self.teacher, self.rows, self.inputs = teacher, rows, inputs
-        self.batch_size, self.top_k = batch_size, top_k
+        self.batch_size, self.top_k, self.drawn = batch_size, top_k, drawn
         first = rows.passes[0]
         batch = first.collator(rows.fetched(first, range(min(batch_size, len(first.dataset)))))
         self.head = teacher.head.resolved(batch)
@@ -432,16 +447,27 @@ class _Build:
         if self.layers is not None:
             states = encoded_states(self.layers, features, self.head, batch, len(keys))
         counted = values[mask]
+        numbers = mask.flatten(1).sum(1).tolist() if mask.ndim > 1 else mask.long().tolist()
         if isinstance(self.records, TopKRecords):
-            top = counted if isinstance(counted, TopKLogits) else top_k_logits(counted, self.records.k)
+            top = self._top_k(counted, keys, numbers, self.records)
             kept: Answers = {"values": top.values.cpu(), "indices": top.indices.cpu(), "tail": top.tail.cpu()}
         else:
             kept = {"values": counted.cpu()}
-        numbers = mask.flatten(1).sum(1).tolist() if mask.ndim > 1 else mask.long().tolist()
         parts = {name: value.split(numbers) for name, value in kept.items()}
         for row, (key, number) in enumerate(zip(keys, numbers, strict=True)):
             answer = self.records.encode({name: part[row] for name, part in parts.items()})
             yield Row(key, number, answer, states[row])
+
+    def _top_k(self, counted: Any, keys: list[bytes], numbers: list[int], records: TopKRecords) -> TopKLogits:
+        if isinstance(counted, TopKLogits):
+            return counted
+        if not records.is_drawn:
+            return top_k_logits(counted, records.k)
+        generator = torch.Generator()
+        points = [torch.empty(0)]
+        for key, number in zip(keys, numbers, strict=True):
+            points.append(torch.rand(number, generator=generator.manual_seed(int.from_bytes(key[:7], "big"))))
+        return drawn_logits(counted, records.k, torch.cat(points).to(counted.device))
 
     def _asked(self, batch: Batch) -> tuple[Tensor, Tensor, Mapping[Feature, Tensor]]:
         """The teacher's answers `(B, …, *)`; where they are kept, `(B, …)`; and the hidden states that are."""
@@ -459,7 +485,7 @@ class _Build:
         if self.top_k is None:
             fill = -torch.inf if isinstance(self.head, QuestionAnsweringHead) else 0.0
             return DenseRecords(shape, dtype, fill)
-        return TopKRecords(min(self.top_k, shape[-1]), shape[-1], len(TAIL_EXPONENTS), dtype)
+        return TopKRecords(min(self.top_k, shape[-1]), shape[-1], len(TAIL_EXPONENTS), dtype, self.drawn)
 
 
 def _in_megabytes(num_bytes: float) -> str:

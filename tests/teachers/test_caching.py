@@ -44,6 +44,28 @@ def test_it_counts_what_it_was_made_of(tmp_path):
     assert sum(manifest.shards.values()) == 8
 
 
+def test_what_is_drawn_of_a_row_depends_on_its_content(tmp_path):
+    several, alone = (
+        cached(tmp_path / f"{size}", "causal", top_k=5, drawn=True, dtype="float32", batch_size=size)
+        for size in (8, 1)
+    )
+    likeliest = cached(tmp_path / "likeliest", "causal", top_k=5, dtype="float32")
+    assert several.cache.manifest.answers["is_drawn"] is True
+    assert "is_drawn" not in likeliest.cache.manifest.answers
+    batch = PaddingCollator()(list(rows_of("causal")))
+    said = []
+    for teacher in (several, alone, likeliest):
+        teacher.meet(None, head_of(model_for("causal", 2)))
+        said.append(teacher.signals(batch).logits)
+    assert torch.equal(said[0].indices, said[1].indices)
+    assert not torch.equal(said[0].indices, said[2].indices)
+    assert [each.is_drawn for each in said] == [True, True, False]
+    with pytest.raises(CacheMismatchError, match=r"answers\.is_drawn: None and True"):
+        cached(tmp_path / "likeliest", "causal", top_k=5, drawn=True, dtype="float32")
+    with pytest.raises(ConfigurationError, match=r"draws as many tokens as `top_k` says .* `top_k` is None, and the"):
+        cached(tmp_path / "all", "causal", drawn=True)
+
+
 def test_a_finished_cache_is_opened_and_another_one_refused(tmp_path, monkeypatch):
     first = contents(cached(tmp_path / "cache").cache.path)
     with monkeypatch.context() as patch:
