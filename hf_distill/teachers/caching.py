@@ -188,8 +188,8 @@ def _askable(teacher: Any, head: Head | None) -> OnlineTeacher | ServedTeacher:
 def _check_drawn(teacher: OnlineTeacher | ServedTeacher, top_k: int | None, drawn: bool) -> None:
     if drawn and (top_k is None or isinstance(teacher, ServedTeacher)):
         raise ConfigurationError(
-            f"`drawn=True` draws as many tokens as `top_k` says of all that a model tells; `top_k` is {top_k}, and the "
-            f"teacher a {type(teacher).__name__}. Pass a model and `top_k`, or leave `drawn` out."
+            f"`drawn=True` draws as many tokens as `top_k` says of all that a model tells, `top_k` is {top_k} and "
+            f"the teacher a {type(teacher).__name__}. Pass a model and `top_k`, or leave `drawn` out."
         )
 
 

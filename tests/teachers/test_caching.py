@@ -62,7 +62,7 @@ def test_what_is_drawn_of_a_row_depends_on_its_content(tmp_path):
     assert [each.is_drawn for each in said] == [True, True, False]
     with pytest.raises(CacheMismatchError, match=r"answers\.is_drawn: None and True"):
         cached(tmp_path / "likeliest", "causal", top_k=5, drawn=True, dtype="float32")
-    with pytest.raises(ConfigurationError, match=r"draws as many tokens as `top_k` says .* `top_k` is None, and the"):
+    with pytest.raises(ConfigurationError, match=r"`drawn=True` draws .* `top_k` is None and the teacher a Online"):
         cached(tmp_path / "all", "causal", drawn=True)
 
 
