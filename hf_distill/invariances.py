@@ -224,8 +224,8 @@ class _Experiment:
             if "temperature" not in getattr(term, "__dataclass_fields__", {}):
                 continue
             student, teacher, where, _ = self.trainer._compare(self.student, self.batch, objective.requires)
-            if isinstance(teacher.logits, TopKLogits) and teacher.logits.is_drawn:
-                reason = "classes that were drawn are compared at temperature 1 alone"
+            if isinstance(teacher.logits, TopKLogits) and teacher.logits.drawn_at is not None:
+                reason = "classes that were drawn are compared at one temperature alone"
                 checks.append(Invariance(f"temperature of {name}", None, None, TEMPERATURE_TOLERANCE, reason))
                 continue
             scores = student.logits.detach()

@@ -131,8 +131,8 @@ class TopKLogits:
     """How many these are."""
     num_classes: int
     """C."""
-    is_drawn: bool = False
-    """Whether the k were drawn, so that `values` are weights which are right on average, at temperature 1."""
+    drawn_at: float | None = None
+    """If the k were drawn: the temperature at which `values` are right on average, when they are divided by it."""
 
     @property
     def shape(self) -> torch.Size:

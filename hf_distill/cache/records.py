@@ -142,14 +142,14 @@ class TopKRecords(Records):
         num_classes: how many there are.
         num_tails: how many numbers say how much the others weigh.
         dtype: what log-probabilities are kept in. Tails are kept in float16, or in float32 with these.
-        is_drawn: whether the k were drawn, and are no likeliest ones.
+        drawn_at: the temperature at which the k were drawn; None if they are the likeliest.
     """
 
     k: int
     num_classes: int
     num_tails: int
     dtype: CacheDType = "float16"
-    is_drawn: bool = False
+    drawn_at: float | None = None
 
     fills = {"values": 0.0, "indices": 0, "tail": 0.0}  # noqa: RUF012 - a constant
 
@@ -199,7 +199,7 @@ class TopKRecords(Records):
 
     def description(self) -> dict[str, Any]:
         known = {"k": self.k, "num_classes": self.num_classes, "num_tails": self.num_tails}
-        drawn = {"is_drawn": True} if self.is_drawn else {}
+        drawn = {} if self.drawn_at is None else {"drawn_at": self.drawn_at}
         return {"kind": "top_k", **known, "dtype": self.dtype, **drawn}
 
 

@@ -4,14 +4,16 @@ import torch
 from torch import Tensor
 
 from hf_distill.errors import ConfigurationError
+from hf_distill.functional.divergences import check_logits
 from hf_distill.functional.precision import computation_dtype
 from hf_distill.types import TAIL_EXPONENTS, TopKLogits
 
 
-def drawn_logits(logits: Tensor, k: int, points: Tensor) -> TopKLogits:
+def drawn_logits(logits: Tensor, k: int, points: Tensor, *, temperature: float = 1.0) -> TopKLogits:
     """k classes of each position whose weights are, on average, the probabilities of all.
 
-        weight_c = max(p_c, w) with the chance min(1, p_c / w), else 0,   Σ_c min(1, p_c / w) = k
+        weight_c = max(p_c, w) with the chance min(1, p_c / w), else 0,   Σ_c min(1, p_c / w) = k,
+        p = softmax(logits / T)
 
     So the likeliest classes are always among them with their own probability, and those drawn of the others have one
     weight w. Weights sum to 1. The gradient of `forward_kl`, which is linear in the teacher's probabilities, is then
@@ -27,12 +29,14 @@ def drawn_logits(logits: Tensor, k: int, points: Tensor) -> TopKLogits:
         logits: `(N, C)`, any float dtype, computed in float32 (float64 if it is).
         k: how many are kept; all classes, where it is more than there are.
         points: `(N,)`, from 0 to below 1, drawn evenly: where the first point lies.
+        temperature: T > 0, the only one at which they can be compared.
 
     Returns:
-        What [`on_top_k`] takes, with `is_drawn`, and no weight left for others.
+        What [`on_top_k`] takes, with `drawn_at`, and no weight left for others. Values are T · log weight.
 
     Raises:
-        ConfigurationError: if there is not one point for each position.
+        ConfigurationError: if there is not one point for each position, or the temperature is not a positive finite
+            number.
 
     References:
         Anshumann et al.: Sparse Logit Sampling: Accelerating Knowledge Distillation in LLMs, 2025,
@@ -51,7 +55,8 @@ def drawn_logits(logits: Tensor, k: int, points: Tensor) -> TopKLogits:
             f"logits have shape {tuple(logits.shape)} and points {tuple(points.shape)}. Pass `(N, C)` logits, and one "
             "point for each of the N positions."
         )
-    log_p = torch.log_softmax(logits.to(computation_dtype(logits)), dim=-1)
+    check_logits(logits, logits, temperature, None)
+    log_p = torch.log_softmax(logits.to(computation_dtype(logits)) / temperature, dim=-1)
     num_classes = log_p.shape[-1]
     k = min(k, num_classes)
     likeliest, classes = log_p.topk(k, dim=-1)
@@ -69,4 +74,5 @@ def drawn_logits(logits: Tensor, k: int, points: Tensor) -> TopKLogits:
     others = torch.searchsorted(line, places, right=True).clamp(max=num_classes - 1)
     values = torch.where(is_certain, likeliest, weight.log().to(log_p.dtype))
     nothing = values.new_full((len(values), len(TAIL_EXPONENTS)), -torch.inf)
-    return TopKLogits(values, classes.where(is_certain, others), nothing, num_classes - k, num_classes, is_drawn=True)
+    kept = classes.where(is_certain, others)
+    return TopKLogits(temperature * values, kept, nothing, num_classes - k, num_classes, float(temperature))

@@ -190,8 +190,8 @@ class CachedTeacher(Teacher):
         if self.gives_top_k:
             num_classes: int = self.cache.manifest.answers["num_classes"]
             num_others = num_classes - full["values"].shape[-1]
-            is_drawn: bool = self.cache.manifest.answers.get("is_drawn", False)
-            logits = TopKLogits(full["values"], full["indices"], full["tail"], num_others, num_classes, is_drawn)
+            drawn_at: float | None = self.cache.manifest.answers.get("drawn_at")
+            logits = TopKLogits(full["values"], full["indices"], full["tail"], num_others, num_classes, drawn_at)
         logits = logits.transpose(1, 2) if isinstance(head, QuestionAnsweringHead) else logits
         features = {}
         for feature, place in self._read.items():

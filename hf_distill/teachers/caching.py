@@ -60,7 +60,7 @@ def cache_teacher(
     head: Head | None = None,
     batch_size: int = 32,
     top_k: int | None = None,
-    drawn: bool = False,
+    drawn_at: float | None = None,
     dtype: CacheDType = "float16",
     layers: Layers | None = None,
     pooled: Pooling | None = None,
@@ -87,9 +87,9 @@ def cache_teacher(
         batch_size: rows that the teacher reads at once.
         top_k: for language models: keep this many of the likeliest tokens of each position, with the weight of all
             others. None keeps every token that the teacher tells.
-        drawn: keep `top_k` tokens that are drawn ([`functional.drawn_logits`]) in place of the likeliest, so that the
-            gradient is right on average. For `forward_kl` at temperature 1. A row's tokens are drawn once, by its
-            content.
+        drawn_at: keep `top_k` tokens that are drawn ([`functional.drawn_logits`]) in place of the likeliest, so that
+            the gradient of `forward_kl` is right on average at this temperature, the only one at which they can be
+            compared then. A row's tokens are drawn once, by its content.
         dtype: what numbers are kept in: "float32", "float16", "bfloat16" or "uint8".
         layers: for terms that compare layers: those whose hidden states are kept too, counted as in
             [`layer_maps.layer_pairs`]: 0 is what the first block reads, −1 the last layer. Of an encoder–decoder, by
@@ -114,7 +114,7 @@ def cache_teacher(
     path = Path(path)
     asked = _askable(teacher, head)
     check_cacheable(asked.head, top_k)
-    _check_drawn(asked, top_k, drawn)
+    _check_drawn(asked, top_k, drawn_at)
     rows = _Rows(asked, dataset, data_collator, processing_class, eval_dataset, epochs, remove_unused_columns)
     if isinstance(asked, ServedTeacher):
         top_k = _served_top_k(asked, top_k, layers)
@@ -122,7 +122,7 @@ def cache_teacher(
     inputs, keys = rows.probe()
     model: Any = getattr(asked, "model", None)  # which a server has not
     with reading_layers(model, layers, pooled, dtype) as kept:
-        build = _Build(asked, rows, inputs, batch_size, top_k, drawn, dtype, kept)
+        build = _Build(asked, rows, inputs, batch_size, top_k, drawn_at, dtype, kept)
         manifest = build.manifest(keys, rows.tokenizer)
         if (path / MANIFEST).is_file():
             return _opened(path, manifest)
@@ -185,11 +185,11 @@ def _askable(teacher: Any, head: Head | None) -> OnlineTeacher | ServedTeacher:
     return OnlineTeacher(teacher, head or head_of(teacher))
 
 
-def _check_drawn(teacher: OnlineTeacher | ServedTeacher, top_k: int | None, drawn: bool) -> None:
-    if drawn and (top_k is None or isinstance(teacher, ServedTeacher)):
+def _check_drawn(teacher: OnlineTeacher | ServedTeacher, top_k: int | None, drawn_at: float | None) -> None:
+    if drawn_at is not None and (top_k is None or isinstance(teacher, ServedTeacher)):
         raise ConfigurationError(
-            f"`drawn=True` draws as many tokens as `top_k` says of all that a model tells, `top_k` is {top_k} and "
-            f"the teacher a {type(teacher).__name__}. Pass a model and `top_k`, or leave `drawn` out."
+            f"`drawn_at={drawn_at}` draws as many tokens as `top_k` says of all that a model tells, `top_k` is {top_k} "
+            f"and the teacher a {type(teacher).__name__}. Pass a model and `top_k`, or leave `drawn_at` out."
         )
 
 
@@ -361,12 +361,12 @@ class _Build:
         inputs: tuple[str, ...],
         batch_size: int,
         top_k: int | None,
-        drawn: bool,
+        drawn_at: float | None,
         dtype: CacheDType,
         layers: FeatureRecords | None,
     ) -> None:
         self.teacher, self.rows, self.inputs = teacher, rows, inputs
-        self.batch_size, self.top_k, self.drawn = batch_size, top_k, drawn
+        self.batch_size, self.top_k, self.drawn_at = batch_size, top_k, drawn_at
         first = rows.passes[0]
         batch = first.collator(rows.fetched(first, range(min(batch_size, len(first.dataset)))))
         self.head = teacher.head.resolved(batch)
@@ -461,13 +461,13 @@ class _Build:
     def _top_k(self, counted: Any, keys: list[bytes], numbers: list[int], records: TopKRecords) -> TopKLogits:
         if isinstance(counted, TopKLogits):
             return counted
-        if not records.is_drawn:
+        if records.drawn_at is None:
             return top_k_logits(counted, records.k)
         generator = torch.Generator()
         points = [torch.empty(0)]
         for key, number in zip(keys, numbers, strict=True):
             points.append(torch.rand(number, generator=generator.manual_seed(int.from_bytes(key[:7], "big"))))
-        return drawn_logits(counted, records.k, torch.cat(points).to(counted.device))
+        return drawn_logits(counted, records.k, torch.cat(points).to(counted.device), temperature=records.drawn_at)
 
     def _asked(self, batch: Batch) -> tuple[Tensor, Tensor, Mapping[Feature, Tensor]]:
         """The teacher's answers `(B, …, *)`; where they are kept, `(B, …)`; and the hidden states that are."""
@@ -485,7 +485,7 @@ class _Build:
         if self.top_k is None:
             fill = -torch.inf if isinstance(self.head, QuestionAnsweringHead) else 0.0
             return DenseRecords(shape, dtype, fill)
-        return TopKRecords(min(self.top_k, shape[-1]), shape[-1], len(TAIL_EXPONENTS), dtype, self.drawn)
+        return TopKRecords(min(self.top_k, shape[-1]), shape[-1], len(TAIL_EXPONENTS), dtype, self.drawn_at)
 
 
 def _in_megabytes(num_bytes: float) -> str:

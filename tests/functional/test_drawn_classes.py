@@ -22,7 +22,7 @@ def logits(positions=4, classes=30, seed=0):
 def spread(drawn):
     """Weights of all classes, 0 where a class was not drawn."""
     weights = torch.zeros(drawn.shape, dtype=drawn.values.dtype)
-    return weights.scatter_add(-1, drawn.indices, drawn.values.exp())
+    return weights.scatter_add(-1, drawn.indices, (drawn.values / drawn.drawn_at).exp())
 
 
 def threshold(p, k):
@@ -34,14 +34,15 @@ def threshold(p, k):
     return high
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("k", [1, 5, 12, 29])
-def test_chances_and_weights_are_those_of_the_definition(k):
+def test_chances_and_weights_are_those_of_the_definition(k, temperature):
     teacher = logits()
     points = torch.arange(1000, dtype=torch.float64) / 1000 + 0.0005  # all of them, evenly, in place of many draws
     for row in teacher:
-        drawn = drawn_logits(row.expand(1000, -1), k, points)
+        drawn = drawn_logits(row.expand(1000, -1), k, points, temperature=temperature)
         assert all(len(set(indices)) == k for indices in drawn.indices.tolist())
-        p = row.softmax(-1)
+        p = (row / temperature).softmax(-1)
         w = threshold(p.tolist(), k)
         weights = spread(drawn)
         expected = p.clamp(min=w).expand_as(weights)
@@ -52,33 +53,39 @@ def test_chances_and_weights_are_those_of_the_definition(k):
         assert (drawn.values[:, :-1] >= drawn.values[:, 1:] - 1e-12).all()
 
 
-def test_the_gradient_is_that_of_all_classes_on_average():
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_the_gradient_is_that_of_all_classes_on_average(temperature):
     teacher, points = logits(1), torch.arange(1000, dtype=torch.float64) / 1000 + 0.0005
     student = logits(1, seed=1).requires_grad_()
-    (dense,) = torch.autograd.grad(forward_kl(student, teacher).sum(), student)
+    (dense,) = torch.autograd.grad(forward_kl(student, teacher, temperature=temperature).sum(), student)
     several = student.expand(1000, -1)
-    drawn = drawn_logits(teacher.expand(1000, -1), 6, points)
-    (found,) = torch.autograd.grad(on_top_k(forward_kl)(several, drawn).mean(), student)
+    drawn = drawn_logits(teacher.expand(1000, -1), 6, points, temperature=temperature)
+    (found,) = torch.autograd.grad(on_top_k(forward_kl)(several, drawn, temperature=temperature).mean(), student)
     torch.testing.assert_close(found, dense, rtol=0, atol=1e-3)
     assert (found - dense).abs().max() < dense.abs().max() / 50
 
 
-def test_all_classes_are_the_dense_divergence():
-    student, teacher = logits(seed=1).requires_grad_(), logits()
-    drawn = drawn_logits(teacher, 99, torch.full((4,), 0.5))
-    torch.testing.assert_close(on_top_k(forward_kl)(student, drawn), forward_kl(student, teacher))
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_all_classes_are_the_dense_divergence(temperature):
+    student, teacher = logits(seed=1), logits()
+    drawn = drawn_logits(teacher, 99, torch.full((4,), 0.5), temperature=temperature)
+    found = on_top_k(forward_kl)(student, drawn, temperature=temperature)
+    torch.testing.assert_close(found, forward_kl(student, teacher, temperature=temperature))
 
 
-def test_chunks_give_the_same_loss_and_gradient():
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_chunks_give_the_same_loss_and_gradient(temperature):
     hidden, weight, teacher = logits(7, 5), logits(30, 5, seed=1), logits(7, seed=2)
-    drawn = drawn_logits(teacher, 6, torch.linspace(0, 0.9, 7))
+    drawn = drawn_logits(teacher, 6, torch.linspace(0, 0.9, 7), temperature=temperature)
     results = []
     for is_chunked in (True, False):
         states = hidden.clone().requires_grad_()
         if is_chunked:
-            loss = chunked_distillation_loss(LinearLogits(states, weight), drawn, chunk_size=3).total
+            loss = chunked_distillation_loss(
+                LinearLogits(states, weight), drawn, temperature=temperature, chunk_size=3
+            ).total
         else:
-            loss = on_top_k(forward_kl)(states @ weight.t(), drawn).sum()
+            loss = on_top_k(forward_kl)(states @ weight.t(), drawn, temperature=temperature).sum()
         results.append((loss.detach(), *torch.autograd.grad(loss, states)))
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected)

@@ -116,10 +116,11 @@ def test_top_k_trains_evaluates_and_reports_agreement(task, tmp_path):
     assert soft[1] == pytest.approx(soft[0], rel=0.5)
 
 
-def test_tokens_that_are_drawn_train_at_temperature_1(tmp_path):
-    cached(tmp_path / "cache", "causal", top_k=30, drawn=True)
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_tokens_that_are_drawn_train_at_their_temperature(temperature, tmp_path):
+    cached(tmp_path / "cache", "causal", top_k=30, drawn_at=temperature)
     online, drawn = (
-        trained(tmp_path, "causal", each, temperature=1.0, eval_dataset=rows_of("causal"))
+        trained(tmp_path, "causal", each, temperature=temperature, eval_dataset=rows_of("causal"))
         for each in (model_for("causal", 2), tmp_path / "cache")
     )
     start = dict(model_for("causal").named_parameters())
@@ -131,9 +132,9 @@ def test_tokens_that_are_drawn_train_at_temperature_1(tmp_path):
     assert not torch.equal(*moves)
     assert drawn.evaluate()["eval_loss/soft"] > online.evaluate()["eval_loss/soft"]
     with pytest.raises(
-        ConfigurationError, match=r"temperature is 2\.0, and a teacher's 30 classes that were drawn are"
+        ConfigurationError, match=r"temperature is 3\.0, and a teacher's 30 classes that were drawn are"
     ):
-        trained(tmp_path, "causal", tmp_path / "cache", temperature=2.0)
+        trained(tmp_path, "causal", tmp_path / "cache", temperature=3.0)
 
 
 def test_rows_are_found_in_any_batch_padded_on_any_side(tmp_path):

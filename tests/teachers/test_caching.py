@@ -46,12 +46,12 @@ def test_it_counts_what_it_was_made_of(tmp_path):
 
 def test_what_is_drawn_of_a_row_depends_on_its_content(tmp_path):
     several, alone = (
-        cached(tmp_path / f"{size}", "causal", top_k=5, drawn=True, dtype="float32", batch_size=size)
+        cached(tmp_path / f"{size}", "causal", top_k=5, drawn_at=2.0, dtype="float32", batch_size=size)
         for size in (8, 1)
     )
     likeliest = cached(tmp_path / "likeliest", "causal", top_k=5, dtype="float32")
-    assert several.cache.manifest.answers["is_drawn"] is True
-    assert "is_drawn" not in likeliest.cache.manifest.answers
+    assert several.cache.manifest.answers["drawn_at"] == 2.0
+    assert "drawn_at" not in likeliest.cache.manifest.answers
     batch = PaddingCollator()(list(rows_of("causal")))
     said = []
     for teacher in (several, alone, likeliest):
@@ -59,11 +59,11 @@ def test_what_is_drawn_of_a_row_depends_on_its_content(tmp_path):
         said.append(teacher.signals(batch).logits)
     assert torch.equal(said[0].indices, said[1].indices)
     assert not torch.equal(said[0].indices, said[2].indices)
-    assert [each.is_drawn for each in said] == [True, True, False]
-    with pytest.raises(CacheMismatchError, match=r"answers\.is_drawn: None and True"):
-        cached(tmp_path / "likeliest", "causal", top_k=5, drawn=True, dtype="float32")
-    with pytest.raises(ConfigurationError, match=r"`drawn=True` draws .* `top_k` is None and the teacher a Online"):
-        cached(tmp_path / "all", "causal", drawn=True)
+    assert [each.drawn_at for each in said] == [2.0, 2.0, None]
+    with pytest.raises(CacheMismatchError, match=r"answers\.drawn_at: None and 2\.0"):
+        cached(tmp_path / "likeliest", "causal", top_k=5, drawn_at=2.0, dtype="float32")
+    with pytest.raises(ConfigurationError, match=r"`drawn_at=2\.0` draws .* `top_k` is None and the teacher a Online"):
+        cached(tmp_path / "all", "causal", drawn_at=2.0)
 
 
 def test_a_finished_cache_is_opened_and_another_one_refused(tmp_path, monkeypatch):
