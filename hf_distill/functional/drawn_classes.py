@@ -20,8 +20,7 @@ def drawn_logits(logits: Tensor, k: int, points: Tensor, *, temperature: float =
     right on average, and what a student learns of the others does not end at the k-th. The value is too large by what
     a distribution over k classes is more certain than one over all.
 
-    The others lie side by side on a line, each as long as it is likely, and evenly spaced points pick k of them: of
-    all ways to draw with these chances, none is cheaper.
+    The others lie side by side on a line, each as long as it is likely, and evenly spaced points pick among them.
 
     Shapes: N positions; C classes.
 
@@ -40,8 +39,8 @@ def drawn_logits(logits: Tensor, k: int, points: Tensor, *, temperature: float =
 
     References:
         Anshumann et al.: Sparse Logit Sampling: Accelerating Knowledge Distillation in LLMs, 2025,
-        https://arxiv.org/abs/2503.16870, which draws with replacement. Chao: A general purpose unequal probability
-        sampling plan, 1982, for the chances.
+        https://arxiv.org/abs/2503.16870, which draws with replacement. Madow: On the Theory of Systematic Sampling,
+        II, 1949, for the evenly spaced points.
 
     Example:
 

@@ -188,7 +188,7 @@ def _askable(teacher: Any, head: Head | None) -> OnlineTeacher | ServedTeacher:
 def _check_drawn(teacher: OnlineTeacher | ServedTeacher, top_k: int | None, drawn_at: float | None) -> None:
     if drawn_at is not None and (top_k is None or isinstance(teacher, ServedTeacher)):
         raise ConfigurationError(
-            f"`drawn_at={drawn_at}` draws as many tokens as `top_k` says of all that a model tells, `top_k` is {top_k} "
+            f"`drawn_at={drawn_at}` draws as many tokens as `top_k` says of a model's answer. `top_k` is {top_k} "
             f"and the teacher a {type(teacher).__name__}. Pass a model and `top_k`, or leave `drawn_at` out."
         )
 
