@@ -224,7 +224,9 @@ def test_classes_that_are_drawn_weigh_as_much_as_all(case, point, k):
     _, teacher, mask, _ = case
     rows = teacher[mask]
     drawn = drawn_logits(rows, k, torch.full((len(rows),), point))
-    torch.testing.assert_close(drawn.values.exp().sum(-1), torch.ones(len(rows)), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(drawn.values.float().exp().sum(-1), torch.ones(len(rows)), rtol=1e-3, atol=1e-3)
+    for classes, values in zip(drawn.indices, drawn.values, strict=True):
+        assert len(set(classes[values > -torch.inf].tolist())) == (values > -torch.inf).sum()
 
 
 APART = {

@@ -123,11 +123,8 @@ def test_tokens_that_are_drawn_train_at_their_temperature(temperature, tmp_path)
         trained(tmp_path, "causal", each, temperature=temperature, eval_dataset=rows_of("causal"))
         for each in (model_for("causal", 2), tmp_path / "cache")
     )
-    start = dict(model_for("causal").named_parameters())
-    moves = [
-        torch.cat([(weight - start[name]).flatten() for name, weight in each.model.named_parameters()]).detach()
-        for each in (online, drawn)
-    ]
+    start = torch.cat([parameter.detach().flatten() for parameter in model_for("causal", 1).parameters()])
+    moves = [weights(each) - start for each in (online, drawn)]
     assert torch.nn.functional.cosine_similarity(*moves, dim=0) > 0.9
     assert not torch.equal(*moves)
     assert drawn.evaluate()["eval_loss/soft"] > online.evaluate()["eval_loss/soft"]
