@@ -159,6 +159,8 @@ class TopKRecords(Records):
             raise ConfigurationError(
                 f"`top_k` must lie between 1 and the number of classes {self.num_classes}, got {self.k}."
             )
+        if self.drawn_at is not None and not 0 < self.drawn_at < math.inf:
+            raise ConfigurationError(f"`drawn_at` must be a finite temperature above 0, got {self.drawn_at!r}.")
 
     @property
     def _num_high_bits(self) -> int:

@@ -66,6 +66,20 @@ def test_what_is_drawn_of_a_row_depends_on_its_content(tmp_path):
         cached(tmp_path / "all", "causal", drawn_at=2.0)
 
 
+def test_rows_and_positions_are_drawn_apart(tmp_path):
+    teacher = model_for("causal", 2)
+    torch.nn.init.zeros_(teacher.get_output_embeddings().weight)  # all tokens are equally likely everywhere
+    drawn = cached(tmp_path / "cache", "causal", teacher, top_k=5, drawn_at=1.0)
+    drawn.meet(None, head_of(teacher))
+    batch = PaddingCollator()(list(rows_of("causal")))
+    where = head_of(teacher).mask(batch)
+    first = torch.stack(
+        [row[mask][:2, 0] for row, mask in zip(drawn.signals(batch).logits.indices, where, strict=True)]
+    )
+    assert len(first.unique(dim=0)) > len(first) / 2
+    assert (first[:, 0] != first[:, 1]).any()
+
+
 def test_a_finished_cache_is_opened_and_another_one_refused(tmp_path, monkeypatch):
     first = contents(cached(tmp_path / "cache").cache.path)
     with monkeypatch.context() as patch:
