@@ -139,7 +139,7 @@ def cosines(student: PreTrainedModel, exact: Tensor, batch: Any, caches: dict[st
 
         dense = gradient(exact)
         for name, kept in caches.items():
-            if kept.drawn_at in (None, temperature):
+            if kept.drawn_at in (None, temperature) and kept.values.dtype == torch.float16:
                 found[name][temperature] = cosine(gradient(kept), dense)
     return {"perplexity": loss.exp().item(), "gradient_cosine": found}
 
@@ -147,7 +147,7 @@ def cosines(student: PreTrainedModel, exact: Tensor, batch: Any, caches: dict[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--real_data", type=Path)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--compared_rows", type=int, default=8)
     arguments = parser.parse_args()
     set_seed(0)
@@ -183,6 +183,7 @@ def main() -> None:
     near = student_from_teacher(teacher, num_hidden_layers=teacher.config.num_hidden_layers - 2)
     results["students"] = {"two layers less": cosines(near, exact, batch, caches)}
     del near
+    save("cache_language_model", results, table(results))
     cached = cache_teacher(teacher, train, folder / "train", data_collator=default_data_collator, top_k=64)
     half = student_from_teacher(teacher, num_hidden_layers=teacher.config.num_hidden_layers // 2)
     results["step"] = distilled(half, cached, train, arguments, folder / "student")
@@ -212,6 +213,8 @@ def table(results: dict[str, Any]) -> str:
         for kind, found in student["gradient_cosine"].items():
             values = " | ".join(f"{found[each]:.4f}" if each in found else "–" for each in TEMPERATURES)
             lines.append(f"| {name} | {student['perplexity']:.0f} | {kind} | {values} |")
+    if "step" not in results:
+        return "\n".join(lines)
     step, reading = results["step"]["step_seconds"], results["step"]["reading_seconds"]
     lines.append(
         f"\nA step of {BATCH_SIZE} rows of {BLOCK_SIZE} tokens from the cache of k = 64 took {step:.2f} s, of which "
