@@ -147,8 +147,8 @@ def cosines(student: PreTrainedModel, exact: Tensor, batch: Any, caches: dict[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--real_data", type=Path)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--compared_rows", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--compared_rows", type=int, default=8)
     arguments = parser.parse_args()
     set_seed(0)
     folder = Path(tempfile.mkdtemp())
