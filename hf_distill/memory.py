@@ -6,12 +6,18 @@ from dataclasses import dataclass
 from torch import nn
 from transformers import TrainingArguments
 
+from hf_distill.sharding import units_of
+
 
 OPTIMIZER_STATES = {"adafactor": 0.0, "sgd": 0.0, "lion": 1.0, "rmsprop": 1.0, "adagrad": 1.0}
 """States per weight, by what the optimizer's name starts with; Adam's two where none fits."""
 
 LOGIT_COPIES = 4
 """In float32: the class scores of student and teacher, and the log-probabilities of both."""
+
+STUDENT_COPIES, TEACHER_COPIES = 4, 2
+"""Of a block in shards while it runs. The student's: weights, those fetched ahead, gradients, and gradients on their
+way to their shards. The teacher's: weights, and what they were fetched into."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +36,12 @@ class Memory:
     """Class scores of student and teacher for one micro-batch: in the preflight those that it saw, in the dtype they
     are computed in (where training never holds those of all positions, of the positions that were rehearsed); in a
     plan with the log-probabilities of both, in float32."""
+    gathered: int = 0
+    """What shards are gathered into while a model runs: some blocks, and what belongs to no block."""
 
     @property
     def total(self) -> int:
-        return self.student + self.gradients + self.optimizer + self.teacher + self.logits
+        return self.student + self.gradients + self.optimizer + self.teacher + self.logits + self.gathered
 
 
 def memory_estimate(
@@ -47,7 +55,10 @@ def memory_estimate(
 ) -> Memory:
     """The memory of a process that trains a student beside its teachers, without activations.
 
-        (student + gradients + optimizer + teachers) / num_shards + positions · classes · 4 copies · 4 bytes
+        (student + gradients + optimizer + teachers) / num_shards + positions · classes · 4 copies · 4 bytes + gathered
+
+    where, with several shards, the largest block of the student is held whole 4 times while it runs, that of a teacher
+    twice, and what is in no block once.
 
     Only sizes are looked at, so the models may be on the device `meta`, as in plans for models that fit on no machine
     at hand. What is quantised is counted as it is stored.
@@ -66,10 +77,12 @@ def memory_estimate(
         >>> memory.student, memory.gradients, memory.optimizer, memory.logits, memory.total
         (400000, 400000, 800000, 12800, 1612800)
     """
+    teachers = list(teachers)
     trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
     optimizer = "adamw" if args is None else str(getattr(args.optim, "value", args.optim))
     states = next((number for name, number in OPTIMIZER_STATES.items() if name in optimizer), 2.0)
     is_small = "8bit" in optimizer
+    running = [(student, STUDENT_COPIES), *((teacher, TEACHER_COPIES) for teacher in teachers)]
     of_optimizer = int(states * sum(p.numel() * (1 if is_small else p.element_size()) for p in trained))
     return Memory(
         student=_num_bytes(student.parameters()) // num_shards,
@@ -77,7 +90,16 @@ def memory_estimate(
         optimizer=of_optimizer // num_shards,
         teacher=sum(_num_bytes(teacher.parameters()) for teacher in teachers) // num_shards,
         logits=num_positions * num_classes * LOGIT_COPIES * 4,
+        gathered=max(_gathered(model, copies) for model, copies in running) if num_shards > 1 else 0,
     )
+
+
+def _gathered(model: nn.Module, copies: int) -> int:
+    """What stays gathered while the model runs, and the largest of the units that come and go."""
+    units = units_of(model)
+    in_units = {weight for unit in units for weight in unit.parameters()}
+    largest = max((_num_bytes(unit.parameters()) for unit in units), default=0)
+    return _num_bytes(weight for weight in model.parameters() if weight not in in_units) + copies * largest
 
 
 def _num_bytes(parameters: Iterable[nn.Parameter]) -> int:

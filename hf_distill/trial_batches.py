@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
+from hf_distill.sharding import is_sharded
 from hf_distill.teachers import online_teachers
-from hf_distill.teachers.online import is_sharded
 
 
 def sampled_rows(dataset: Any, count: int) -> list[Any]:
@@ -78,6 +78,13 @@ def leaving_no_trace(student: nn.Module) -> Iterator[None]:
                 buffer.copy_(value)
         random.setstate(python_state)
         np.random.set_state(numpy_state)
+
+
+def gradient_obstacle(student: nn.Module) -> str | None:
+    """Why no gradient can be tried that leaves no trace."""
+    if any(hasattr(module, "backward_pass") for module in student.modules()):
+        return f"{type(student).__name__} has reversible layers, which compute gradients in train mode alone"
+    return None
 
 
 def gradient(loss: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:

@@ -39,6 +39,19 @@ def test_what_is_split_over_processes_and_what_is_not():
     assert four.logits == one.logits
 
 
+def test_what_shards_are_gathered_into():
+    """A block of the student four times, one of the teacher twice, and what is in no block once."""
+    head = [nn.Linear(7, 3, bias=False)]
+    student, wide, narrow = (
+        nn.Sequential(nn.ModuleList(linear(size) for _ in range(3)), *head) for size in (1000, 2500, 900)
+    )
+    for teachers, expected in [([], 4 * 4000 + 84), ([wide, narrow], 2 * 10_000 + 84), ([narrow], 4 * 4000 + 84)]:
+        assert memory_estimate(student, iter(teachers)).gathered == 0
+        sharded = memory_estimate(student, iter(teachers), num_shards=2)
+        assert sharded.gathered == expected
+        assert sharded.total == sharded.student * 4 + sharded.teacher + expected
+
+
 def test_models_without_weights():
     with torch.device("meta"):
         model = linear(10**12)

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from hf_distill.checkpoints import damage, is_unfinished
+from tests import resuming_processes
 from tests.processes import run_processes
 from tests.ten_steps import OBJECTIVES, trained
 
@@ -76,3 +77,22 @@ def test_a_signal_to_one_process_ends_all(tmp_path):
     folder = tmp_path / "checkpoint-3"
     assert not is_unfinished(folder) and damage(folder) == []
     assert {"rng_state_0.pth", "rng_state_1.pth"} < {path.name for path in folder.iterdir()}
+
+
+@slow
+@pytest.mark.distributed
+@pytest.mark.parametrize("before, after", [(1, 2), (2, 1)])
+def test_training_goes_on_with_another_number_of_processes(tmp_path, before, after):
+    """With as many rows a step: Adam's states, learned parts and the place in the data are those of the checkpoint."""
+    folder, script = tmp_path / "run", Path(resuming_processes.__file__)
+    folder.mkdir()
+    run_processes(before, script, folder, 5, "start")
+    run_processes(after, script, folder, 10, "resume")
+    expected = resuming_processes.trained(tmp_path / "one")
+    for rank in range(after):
+        found = load(folder, rank)
+        for name, weight in expected["weights"].items():
+            torch.testing.assert_close(found["weights"][name], weight, rtol=1e-5, atol=1e-5, msg=name)
+        assert len(expected["logs"]) == len(found["logs"]) == 10
+        for ours, theirs in zip(found["logs"], expected["logs"], strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)

@@ -17,7 +17,7 @@ def test_memory_and_steps_stay_flat(tmp_path):
     program = (
         "import json, pathlib, sys; sys.path.insert(0, 'benchmarks/endurance'); from soak import drift, soak; "
         f"found = soak(pathlib.Path({str(tmp_path)!r}), 50_000); "
-        "print(json.dumps([drift(found['milliseconds_per_step']), drift(found['mebibytes'])]))"
+        "print(json.dumps([drift(found['yardsticks_per_step']), drift(found['mebibytes'])]))"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     slower, larger = json.loads(done.stdout.splitlines()[-1])

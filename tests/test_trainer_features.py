@@ -12,6 +12,7 @@ from hf_distill import recipes
 from hf_distill.errors import ConfigurationError, MissingTeacherError
 from tests.gradients import ALPHA, TEMPERATURE, GradientRecorder, relative_difference
 from tests.reference import reference_means
+from tests.test_feature_training import trainer_of
 from tests.tiny_models import model_for, rows_for
 from tests.tiny_trainers import loss_logs, trainer_for
 
@@ -142,22 +143,24 @@ class ShortOfMemory(TrainerCallback):
             raise RuntimeError("CUDA out of memory.")
 
 
-def test_a_batch_size_that_is_found(tmp_path):
+@pytest.mark.parametrize("made", [trainer_for, trainer_of], ids=["logits", "learned parts"])
+def test_a_batch_size_that_is_found(tmp_path, made):
     """What the failed attempt had summed up is neither logged nor learned from."""
     options = {"gradient_accumulation_steps": 2, "learning_rate": 0.0, "max_steps": 1}
     recorders = GradientRecorder(), GradientRecorder()
-    found = trainer_for(tmp_path, callbacks=[ShortOfMemory(), recorders[0]], auto_find_batch_size=True, **options)
+    found = made(tmp_path, callbacks=[ShortOfMemory(), recorders[0]], auto_find_batch_size=True, **options)
     found.train()
     assert found._train_batch_size < 4 and found.state.global_step == 1
     size = found._train_batch_size
-    plain = trainer_for(tmp_path, callbacks=[recorders[1]], per_device_train_batch_size=size, **options)
+    plain = made(tmp_path, callbacks=[recorders[1]], per_device_train_batch_size=size, **options)
     plain.train()
     ((mine,), (yours,)) = (recorder.steps for recorder in recorders)
     assert mine.keys() == yours.keys() and sum(gradient.norm() for gradient in yours.values()) > 0.1
     for name, gradient in yours.items():
         torch.testing.assert_close(mine[name], gradient)
+    assert any(name.startswith("_distillation.") for name in mine) == (made is trainer_of)
     (ours,), (theirs,) = loss_logs(found), loss_logs(plain)
-    for name in ("loss", "loss/labels", "loss/soft"):
+    for name in ("loss", *(f"loss/{name}" for name in found.distillation_objective.terms)):
         assert ours[name] == pytest.approx(theirs[name], rel=1e-6)
 
 

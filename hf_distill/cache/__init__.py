@@ -5,10 +5,13 @@ from hf_distill.cache.manifest import Manifest
 from hf_distill.cache.reader import CacheReader, is_cache
 from hf_distill.cache.records import DenseRecords, Records, TopKRecords
 from hf_distill.cache.row_keys import RealSpan, row_keys
-from hf_distill.cache.writer import CacheWriter
+from hf_distill.cache.shards import ROW_FRAME_SIZE
+from hf_distill.cache.writer import INDEX_ROW_SIZE, CacheWriter
 
 
 __all__ = [
+    "INDEX_ROW_SIZE",
+    "ROW_FRAME_SIZE",
     "CacheReader",
     "CacheWriter",
     "DenseRecords",

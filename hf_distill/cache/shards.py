@@ -23,6 +23,8 @@ SCHEMA = pa.schema(
         "features": pa.large_binary(),
     }
 )
+ROW_FRAME_SIZE = sum(8 if pa.types.is_large_binary(field.type) else field.type.byte_width for field in SCHEMA)
+"""Bytes of a row beside its answer and its features: key, number of positions, checksum, and where these end."""
 MAX_BATCH_BYTES = 2**24
 MAX_BATCH_ROWS = 2**16
 

@@ -20,6 +20,8 @@ _SUFFIX = ".partial"
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 INDEX_SCHEMA = pa.schema({"key_high": pa.uint64(), "key_low": pa.uint64(), "row": pa.int64()})
+INDEX_ROW_SIZE = sum(field.type.byte_width for field in INDEX_SCHEMA)
+"""Bytes of a row in the index."""
 
 
 def partial_path(path: Path) -> Path:

@@ -4,7 +4,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hf_distill.cli.arguments import CacheOptions, DataOptions, TeacherOptions
-from hf_distill.cli.calls import data_of, task_of
+from hf_distill.cli.calls import data_of, kept_layers_of, task_of
 from hf_distill.jobs.caching import cache
 from hf_distill.training_args import DistillationTrainingArguments
 
@@ -23,6 +23,8 @@ def run(teacher: TeacherOptions, data: DataOptions, what: CacheOptions, said: di
         top_k=what.top_k,
         drawn_at=what.drawn_at,
         dtype=what.dtype,
+        layers=kept_layers_of(what.layers),
+        pooled=what.pooled,
         epochs=what.epochs,
     ).cache
     if args.process_index == 0:

@@ -15,7 +15,7 @@ def drawn_logits(logits: Tensor, k: int, points: Tensor, *, temperature: float =
         weight_c = max(p_c, w) with the chance min(1, p_c / w), else 0,   Σ_c min(1, p_c / w) = k,
         p = softmax(logits / T)
 
-    So the likeliest classes are always among them with their own probability, and those drawn of the others have one
+    So classes with p_c ≥ w are always among them with their own probability, and those drawn of the others have one
     weight w. Weights sum to 1. The gradient of `forward_kl`, which is linear in the teacher's probabilities, is then
     right on average, and what a student learns of the others does not end at the k-th. The value is too large by what
     a distribution over k classes is more certain than one over all.

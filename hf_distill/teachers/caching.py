@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase, default_data_collator
 from transformers.utils import logging
 
-from hf_distill.cache import CacheWriter, DenseRecords, FeatureRecords, Manifest, Records, TopKRecords
+from hf_distill.cache import ROW_FRAME_SIZE, CacheWriter, DenseRecords, FeatureRecords, Manifest, Records, TopKRecords
 from hf_distill.cache.manifest import MANIFEST, tokenizer_hash
 from hf_distill.cache.records import Answers, CacheDType, check_dtype
 from hf_distill.cache.shards import Row
@@ -407,7 +407,7 @@ class _Build:
         writer = CacheWriter(path, manifest, len(plan), is_main=rank == 0)
         open_ = [number for number in range(rank, len(plan), num_processes) if not writer.is_written(number)]
         num_rows = sum(len(plan[number][1]) for number in open_)
-        expected = num_rows * self.bytes_per_row
+        expected = num_rows * (self.bytes_per_row + ROW_FRAME_SIZE)
         with logging.tqdm(total=num_rows, desc=f"Asking {manifest.teacher['class']}", unit="row") as bar:
             num_bytes = 0
             bar.set_postfix_str(f"0 of at most {_in_megabytes(expected)}")
@@ -463,11 +463,14 @@ class _Build:
             return counted
         if records.drawn_at is None:
             return top_k_logits(counted, records.k)
-        generator = torch.Generator()
-        points = [torch.empty(0)]
-        for key, number in zip(keys, numbers, strict=True):
-            points.append(torch.rand(number, generator=generator.manual_seed(int.from_bytes(key[:7], "big"))))
-        return drawn_logits(counted, records.k, torch.cat(points).to(counted.device), temperature=records.drawn_at)
+        generator, drawn = torch.Generator(), []
+        for key, row in zip(
+            keys, counted.split(numbers), strict=True
+        ):  # all at once would take three times the logits
+            points = torch.rand(len(row), generator=generator.manual_seed(int.from_bytes(key[:7], "big")))
+            drawn.append(drawn_logits(row, records.k, points.to(row.device), temperature=records.drawn_at))
+        names = ("values", "indices", "tail")
+        return replace(drawn[0], **{name: torch.cat([getattr(each, name) for each in drawn]) for name in names})
 
     def _asked(self, batch: Batch) -> tuple[Tensor, Tensor, Mapping[Feature, Tensor]]:
         """The teacher's answers `(B, …, *)`; where they are kept, `(B, …)`; and the hidden states that are."""

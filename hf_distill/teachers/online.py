@@ -10,9 +10,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
-from torch import nn
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 from transformers.trainer_utils import unwrap_peft_model
 
@@ -22,6 +19,8 @@ from hf_distill.errors import MissingInputError, UntrainedTeacherError
 from hf_distill.feature_reading import anatomy_of, outputs_and_features, reader_of
 from hf_distill.heads import Head
 from hf_distill.heads.alignment import Alignment
+from hf_distill.raw_columns import modalities
+from hf_distill.sharding import is_sharded, shard
 from hf_distill.teachers.base import Teacher
 from hf_distill.teachers.cached import CachedTeacher
 from hf_distill.teachers.reading import as_read_by_teacher
@@ -121,15 +120,11 @@ class OnlineTeacher(Teacher):
             self.model.to(accelerator.device)
 
     def shard(self) -> None:
-        """Shard the teacher over all processes, one unit a block, so that no process ever holds it whole.
+        """Shard the teacher over all processes, block by block, so that none ever holds it whole.
 
         The student's FSDP plugin cannot do this: its wrap policy names the student's classes.
         """
-        blocks = set(self.model._no_split_modules or ())
-        for module in self.model.modules():
-            if type(module).__name__ in blocks:
-                fully_shard(module)
-        fully_shard(self.model, reshard_after_forward=True)  # by default what is in no block would stay gathered
+        shard(self.model)
         self.is_sharded = True
 
     def in_full_precision(self, dtype: torch.dtype) -> None:
@@ -146,9 +141,13 @@ class OnlineTeacher(Teacher):
         """
         batch = as_read_by_teacher(batch, self._input_names)
         inputs = {name: batch[name] for name in self._input_names if batch.get(name) is not None}
-        if self.model.main_input_name not in inputs and "inputs_embeds" not in inputs:
+        main = self.model.main_input_name
+        readable = {main, "inputs_embeds"}
+        if main == "inputs":  # of models that also read texts, images or sounds by the name that these have elsewhere
+            readable.update(*(modality.inputs for modality in modalities(self._input_names)))
+        if not readable & inputs.keys():
             raise MissingInputError(
-                f"the teacher {type(self.model).__name__} reads {self.model.main_input_name!r}, and the batch has "
+                f"the teacher {type(self.model).__name__} reads {main!r}, and the batch has "
                 f"only {sorted(batch)}. Add that column to the data set (columns that only the teacher takes are "
                 "kept), or choose a teacher that reads the student's inputs."
             )
@@ -180,11 +179,6 @@ class OnlineTeacher(Teacher):
             return replace(signals, logits=signals.logits[rows, positions.clamp(min=0)])
         boxes = None if signals.boxes is None else signals.boxes.clone()
         return replace(signals, logits=signals.logits.clone(), boxes=boxes) if infers else signals
-
-
-def is_sharded(model: nn.Module) -> bool:
-    """Whether its weights are split over processes, so that all of them must call it together."""
-    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def as_teacher(teacher: Any, head: Head) -> Teacher:

@@ -25,6 +25,16 @@ def test_rows_come_back_from_several_batches(tmp_path, monkeypatch):
     assert np.array_equal(Shard(tmp_path / "a").keys(), np.repeat(np.arange(8), 16).reshape(8, 16))
 
 
+def test_what_a_row_takes_beside_what_it_holds(tmp_path):
+    sizes = {}
+    for number in (1000, 5000):
+        rows = [row(each % 256) for each in range(number)]
+        write_shard(tmp_path / str(number), rows)
+        held = sum(len(each.answer) + len(each.features) for each in rows)
+        sizes[number] = (tmp_path / str(number)).stat().st_size - held
+    assert (sizes[5000] - sizes[1000]) / 4000 == pytest.approx(shards.ROW_FRAME_SIZE, rel=0.01)
+
+
 def test_datasets_reads_it_too(tmp_path):
     write_shard(tmp_path / "a.arrow", [row(number) for number in range(4)])
     found = datasets.Dataset.from_file(str(tmp_path / "a.arrow"))

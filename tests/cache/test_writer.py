@@ -1,8 +1,10 @@
 """A cache is whole where it stands, and can be gone on with where it is not."""
 
+import numpy as np
 import pytest
 
-from hf_distill.cache import CacheReader, CacheWriter, is_cache
+from hf_distill.cache import INDEX_ROW_SIZE, CacheReader, CacheWriter, is_cache
+from hf_distill.cache.writer import _write_index
 from hf_distill.errors import CacheMismatchError
 from tests.cache.small_caches import contents, manifest, rows_of, save_teacher, written
 
@@ -64,3 +66,10 @@ def test_a_folder_that_was_moved_too_early_is_refused(tmp_path):
     CacheWriter(tmp_path / "a", manifest(), 3).folder.rename(tmp_path / "a")
     with pytest.raises(CacheMismatchError, match="was moved before it was finished"):
         CacheReader(tmp_path / "a")
+
+
+def test_what_a_row_takes_in_the_index(tmp_path):
+    for number in (1000, 5000):
+        _write_index(tmp_path / str(number), np.random.default_rng(0).integers(256, size=(number, 16), dtype=np.uint8))
+    one, other = ((tmp_path / str(number)).stat().st_size for number in (1000, 5000))
+    assert (other - one) / 4000 == pytest.approx(INDEX_ROW_SIZE, rel=0.01)

@@ -15,8 +15,8 @@ SIGNALS = NOUNS | {"heads", "cache", "teachers"}
 WHAT_TO_LEARN = {"functional", "schedules", "layer_maps", "terms", "objective"}
 ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "students", "report", "tally", "export"}
 ALL_BUT_MODELS |= {"position_tables", "raw_columns", "teacher_inputs", "data_augmentation", "feature_reading"}
-ALL_BUT_MODELS |= {"preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances", "balance"}
-ALL_BUT_MODELS |= {"head_positions", "chunked_training"}
+ALL_BUT_MODELS |= {"refused_batches", "preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances"}
+ALL_BUT_MODELS |= {"balance", "head_positions", "chunked_training", "sharding"}
 
 TRAINER_HALVES = {
     "evaluation",
@@ -47,27 +47,39 @@ ROOMS = {
     "recipes": NOUNS | WHAT_TO_LEARN,
     "cache": {"types", "errors", "version", "whole_files"},
     "position_tables": set(),
+    "sharding": set(),
     "raw_columns": {"types", "errors"},
     "teacher_inputs": {"types", "errors", "heads", "raw_columns"},
     "teachers": NOUNS
-    | {"heads", "cache", "feature_reading", "functional", "position_tables", "raw_columns", "teacher_inputs"},
+    | {
+        "heads",
+        "cache",
+        "feature_reading",
+        "functional",
+        "position_tables",
+        "raw_columns",
+        "teacher_inputs",
+        "sharding",
+    },
     "students": NOUNS | {"layer_maps"},
     "models": set(),
     "preflight": SIGNALS | {"terms", "objective", "raw_columns"},
-    "trial_batches": {"types", "errors", "teachers"},
-    "memory": set(),
+    "trial_batches": {"types", "errors", "teachers", "sharding"},
+    "memory": {"sharding"},
     "teacher_scores": {"types", "errors", "heads"},
     "head_positions": SIGNALS | {"terms", "trial_batches"},
     "chunked_training": SIGNALS | WHAT_TO_LEARN | {"trial_batches", "head_positions"},
+    "refused_batches": {"types", "errors", "raw_columns"},
     "rehearsal": SIGNALS
     | {"terms", "objective", "position_tables", "memory", "preflight", "trial_batches", "teacher_scores"}
+    | {"refused_batches"}
     | {"head_positions", "chunked_training"},
     "balance": SIGNALS | {"terms", "objective", "trial_batches", "feature_reading", "rehearsal"},
-    "invariances": SIGNALS | {"position_tables", "trial_batches"},
+    "tally": {"types", "errors", "heads"},
+    "invariances": SIGNALS | {"position_tables", "tally", "trial_batches"},
     "export": {"types", "errors", "stopwatch"},
     "report": SIGNALS
     | {"export", "functional", "terms", "objective", "position_tables", "preflight", "rehearsal", "trial_batches"},
-    "tally": {"types", "errors"},
     "training_args": ALL_BUT_MODELS,
     "callbacks": ALL_BUT_MODELS | {"training_args"},
     "checkpoints": {"types", "errors", "whole_files"},

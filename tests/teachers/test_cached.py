@@ -59,12 +59,12 @@ def cached(path, task="single_label", teacher=None, rows=None, **options):
     return cache_teacher(teacher, rows_of(task) if rows is None else rows, path, **options)
 
 
-def trained(output_dir, task, teacher, **changes):
+def trained(output_dir, task, teacher, resume=False, **changes):
     """The student after two epochs of shuffled rows, in another batch size than the cache's."""
     options = {"num_train_epochs": 2, "max_steps": -1, "optim": "sgd", "train_sampling_strategy": "random"}
     options |= {"rows": rows_of(task), "alpha": alpha_of(task), **changes}
     trainer = trainer_for(output_dir, task, teacher=teacher, **options)
-    trainer.train()
+    trainer.train(resume_from_checkpoint=resume)
     return trainer
 
 

@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import DataCollatorWithFlattening
+from transformers import DataCollatorWithFlattening, TrainerCallback
 
 from hf_distill import (
     DecoupledTerm,
@@ -155,6 +155,30 @@ def test_training_is_that_beside_the_model(tmp_path):
         teacher = ServedTeacher(server.url, MODEL, top_k=VOCAB_SIZE)
         beside, behind = (trained(tmp_path, "causal", each) for each in (model_for("causal", 2), teacher))
     check_equal_training(beside, behind, "causal", tolerance=1e-5)
+
+
+class Stalls(TrainerCallback):
+    """From a step on, the server answers nothing more."""
+
+    def __init__(self, server, step):
+        self.server, self.step = server, step
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            self.server.faults = [lambda handler, answer: self.server.released.wait(30)]
+
+
+def test_a_server_that_stalls_in_the_middle_of_training_costs_nothing_that_was_learned(tmp_path):
+    with CompletionsServer(model_for("causal", 2)) as server:
+        teacher = ServedTeacher(server.url, MODEL, top_k=7, timeout=3, retries=0)
+        saving = {"save_strategy": "steps", "save_steps": 1, "max_steps": 4}
+        whole = trained(tmp_path / "whole", "causal", teacher, **saving)
+        with pytest.raises(TeacherServerError, match="no whole answer within 3 seconds"):
+            trained(tmp_path / "run", "causal", teacher, callbacks=[Stalls(server, step=2)], **saving)
+        server.faults = []
+        resumed = trained(tmp_path / "run", "causal", teacher, resume=True, **saving)
+    assert resumed._initial_global_step == 2
+    check_equal_training(whole, resumed, "causal", tolerance=1e-9)
 
 
 def test_a_cache_of_it_trains_like_the_server_and_asks_it_once(tmp_path):
