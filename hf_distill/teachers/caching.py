@@ -469,8 +469,10 @@ class _Build:
         ):  # all at once would take three times the logits
             points = torch.rand(len(row), generator=generator.manual_seed(int.from_bytes(key[:7], "big")))
             drawn.append(drawn_logits(row, records.k, points.to(row.device), temperature=records.drawn_at))
-        names = ("values", "indices", "tail")
-        return replace(drawn[0], **{name: torch.cat([getattr(each, name) for each in drawn]) for name in names})
+        parts: dict[str, Any] = {
+            name: torch.cat([getattr(each, name) for each in drawn]) for name in ("values", "indices", "tail")
+        }
+        return replace(drawn[0], **parts)
 
     def _asked(self, batch: Batch) -> tuple[Tensor, Tensor, Mapping[Feature, Tensor]]:
         """The teacher's answers `(B, …, *)`; where they are kept, `(B, …)`; and the hidden states that are."""
