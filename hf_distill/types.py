@@ -131,6 +131,8 @@ class TopKLogits:
     """How many these are."""
     num_classes: int
     """C."""
+    drawn_at: float | None = None
+    """If the k were drawn: the temperature at which `values` are right on average, when they are divided by it."""
 
     @property
     def shape(self) -> torch.Size:

@@ -142,12 +142,14 @@ class TopKRecords(Records):
         num_classes: how many there are.
         num_tails: how many numbers say how much the others weigh.
         dtype: what log-probabilities are kept in. Tails are kept in float16, or in float32 with these.
+        drawn_at: the temperature at which the k were drawn; None if they are the likeliest.
     """
 
     k: int
     num_classes: int
     num_tails: int
     dtype: CacheDType = "float16"
+    drawn_at: float | None = None
 
     fills = {"values": 0.0, "indices": 0, "tail": 0.0}  # noqa: RUF012 - a constant
 
@@ -157,6 +159,8 @@ class TopKRecords(Records):
             raise ConfigurationError(
                 f"`top_k` must lie between 1 and the number of classes {self.num_classes}, got {self.k}."
             )
+        if self.drawn_at is not None and not 0 < self.drawn_at < math.inf:
+            raise ConfigurationError(f"`drawn_at` must be a finite temperature above 0, got {self.drawn_at!r}.")
 
     @property
     def _num_high_bits(self) -> int:
@@ -197,7 +201,8 @@ class TopKRecords(Records):
 
     def description(self) -> dict[str, Any]:
         known = {"k": self.k, "num_classes": self.num_classes, "num_tails": self.num_tails}
-        return {"kind": "top_k", **known, "dtype": self.dtype}
+        drawn = {} if self.drawn_at is None else {"drawn_at": self.drawn_at}
+        return {"kind": "top_k", **known, "dtype": self.dtype, **drawn}
 
 
 class Cursor:

@@ -244,6 +244,9 @@ class CacheOptions:
     top_k: int | None = option(
         "Keep this many of the likeliest tokens of a position, of language models; all if left out."
     )
+    drawn_at: float | None = option(
+        "Draw these tokens in place of keeping the likeliest, for training at this temperature."
+    )
     dtype: Literal["float16", "bfloat16", "float32", "uint8"] = field(
         default="float16", metadata={"help": "What numbers are kept in."}
     )

@@ -21,6 +21,7 @@ def run(teacher: TeacherOptions, data: DataOptions, what: CacheOptions, said: di
         args.device,
         batch_size=what.batch_size,
         top_k=what.top_k,
+        drawn_at=what.drawn_at,
         dtype=what.dtype,
         layers=kept_layers_of(what.layers),
         pooled=what.pooled,

@@ -15,6 +15,7 @@ from hf_distill.functional.divergences import (
     skewed_reverse_kl,
     total_variation,
 )
+from hf_distill.functional.drawn_classes import drawn_logits
 from hf_distill.functional.feature_maps import fsp_distance, neuron_selectivity_mmd
 from hf_distill.functional.features import cosine_distance, gaussian_nll, hidden_mse, normalized_squared_distance
 from hf_distill.functional.layer_similarity import linear_cka
@@ -40,6 +41,7 @@ __all__ = [
     "chunked_distillation_loss",
     "correlation_congruence",
     "cosine_distance",
+    "drawn_logits",
     "forward_kl",
     "fsp_distance",
     "gaussian_nll",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hf_distill.errors import ConfigurationError
-from hf_distill.functional.divergences import check_logits
+from hf_distill.functional.divergences import check_logits, forward_kl
 from hf_distill.functional.masking import keep_counted
 from hf_distill.functional.precision import computation_dtype
 from hf_distill.types import TAIL_EXPONENTS, TopKLogits
@@ -97,7 +97,8 @@ def on_top_k(divergence: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     Raises:
         ConfigurationError: from that function, as from `forward_kl`, or if T is below 1, where it is not known how
-            much the others weigh.
+            much the others weigh. Of classes that were drawn ([`drawn_logits`]): if T is not the one they were
+            drawn at, or the divergence is not `forward_kl`.
 
     References:
         Anshumann et al.: Sparse Logit Sampling: Accelerating Knowledge Distillation in LLMs, 2025,
@@ -115,6 +116,7 @@ def on_top_k(divergence: Callable[..., Tensor]) -> Callable[..., Tensor]:
         student_logits: Tensor, teacher_logits: Any, *, temperature: float = 1.0, mask: Tensor | None = None
     ) -> Tensor:
         if isinstance(teacher_logits, TopKLogits):
+            _check_drawn(teacher_logits, divergence)
             student_logits, teacher_logits = coarsened(student_logits, teacher_logits, temperature, mask)
         masked = {} if mask is None else {"mask": mask}  # a divergence of a user's own may take none
         return divergence(student_logits, teacher_logits, temperature=temperature, **masked)
@@ -178,8 +180,24 @@ def softened_top_k(teacher_logits: TopKLogits, temperature: float) -> tuple[Tens
     return values - mass[..., None], others - mass
 
 
+def _check_drawn(teacher_logits: TopKLogits, divergence: Callable[..., Tensor]) -> None:
+    if teacher_logits.drawn_at is not None and divergence is not forward_kl:
+        raise ConfigurationError(
+            f"the divergence is {getattr(divergence, '__name__', divergence)!r}, and a teacher's classes that were "
+            "drawn are right on average for `forward_kl` alone. Use that, or cache the likeliest classes with "
+            "`drawn_at=None`."
+        )
+
+
 def _check_known(teacher_logits: TopKLogits, temperature: float) -> None:
-    if not temperature >= 1:
+    drawn_at = teacher_logits.drawn_at
+    if drawn_at is not None and temperature != drawn_at:
+        raise ConfigurationError(
+            f"temperature is {temperature!r}, and a teacher's {teacher_logits.values.shape[-1]} classes that were "
+            f"drawn are right on average at {drawn_at} alone. Pass that temperature, or draw anew with "
+            f"`cache_teacher(…, drawn_at={temperature})`."
+        )
+    if drawn_at is None and not temperature >= 1:
         raise ConfigurationError(
             f"temperature is {temperature!r}, and of a teacher's {teacher_logits.values.shape[-1]} likeliest classes "
             "alone it is not known how much the others weigh below 1. Pass a temperature of 1 or more, or cache all "

@@ -321,6 +321,7 @@ def _settings(trainer: Any) -> dict[str, str]:
 def _notes(trainer: Any, baseline: Any, metrics: Any, terms: Any, answers: Answers) -> tuple[str, ...]:
     is_cached = isinstance(trainer.teacher, CachedTeacher)
     gives_top_k = is_cached and trainer.teacher.gives_top_k
+    is_drawn = gives_top_k and trainer.teacher.drawn_at is not None
     checks = {
         "No student trained on the labels alone was given, so the report cannot say whether distilling helped.": (
             baseline is None
@@ -332,7 +333,9 @@ def _notes(trainer: Any, baseline: Any, metrics: Any, terms: Any, answers: Answe
             not trainer._alignment.same_classes
         ),
         "Only the likeliest tokens of the teacher are kept, so it has no scores of its own here, and KL is taken over "
-        "these tokens and all others together.": gives_top_k,
+        "these tokens and all others together.": gives_top_k and not is_drawn,
+        "Tokens of the teacher were drawn, so it has no scores of its own here, KL to it is left out, and its choice "
+        "is the heaviest of them.": is_drawn,
         f"{UNTRIED}: it is not known how the student was taught, or there are no rows to train on.": not terms,
         "The teacher is no single model, so it was not timed.": _only_teacher(trainer) is None and not is_cached,
         "The teacher is a cache of answers: it was not timed, and `compute_metrics` knows nothing of it.": is_cached,

@@ -119,7 +119,8 @@ def _of_choices(head: Head, logits: Tensor, others: Tensor | None, mask: Tensor,
             teacher: Any = theirs[part]
             teacher = teacher if isinstance(teacher, TopKLogits) else at_least_float32(teacher)
             counted.add("agreed", where, _per_position(own.argmax(-1) == teacher.argmax(-1)))
-            counted.add("kl", where, _per_position(on_top_k(forward_kl)(own, teacher)))
+            if getattr(teacher, "drawn_at", None) is None:
+                counted.add("kl", where, _per_position(on_top_k(forward_kl)(own, teacher)))
             counted.add("compared", where, torch.ones_like(where))
         if truths is None or own.ndim != 2:
             continue

@@ -102,9 +102,16 @@ class CachedTeacher(Teacher):
         return "indices" in self._entries
 
     @property
+    def drawn_at(self) -> float | None:
+        """The temperature at which the classes that are known were drawn; None if they were not."""
+        known: float | None = self.cache.manifest.answers.get("drawn_at")
+        return known
+
+    @property
     def holding(self) -> str:
         """What it knows, for errors."""
-        return f"the cache {str(self.cache.path)!r} holds the {self.cache.manifest.answers.get('k', '')} likeliest"
+        chosen = "likeliest" if self.drawn_at is None else "drawn"
+        return f"the cache {str(self.cache.path)!r} holds the {self.cache.manifest.answers.get('k', '')} {chosen}"
 
     def meet(self, student: nn.Module, head: Head) -> None:
         """Be read by the student's head.
@@ -190,7 +197,7 @@ class CachedTeacher(Teacher):
         if self.gives_top_k:
             num_classes: int = self.cache.manifest.answers["num_classes"]
             num_others = num_classes - full["values"].shape[-1]
-            logits = TopKLogits(full["values"], full["indices"], full["tail"], num_others, num_classes)
+            logits = TopKLogits(full["values"], full["indices"], full["tail"], num_others, num_classes, self.drawn_at)
         logits = logits.transpose(1, 2) if isinstance(head, QuestionAnsweringHead) else logits
         features = {}
         for feature, place in self._read.items():

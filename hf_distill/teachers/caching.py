@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from hf_distill.errors import (
     MissingInputError,
     UnsupportedModelError,
 )
+from hf_distill.functional.drawn_classes import drawn_logits
 from hf_distill.functional.pooling import Pooling
 from hf_distill.functional.top_k import top_k_logits
 from hf_distill.heads import Head, ObjectDetectionHead, QuestionAnsweringHead, head_of, head_of_checkpoint
@@ -59,6 +60,7 @@ def cache_teacher(
     head: Head | None = None,
     batch_size: int = 32,
     top_k: int | None = None,
+    drawn_at: float | None = None,
     dtype: CacheDType = "float16",
     layers: Layers | None = None,
     pooled: Pooling | None = None,
@@ -85,6 +87,9 @@ def cache_teacher(
         batch_size: rows that the teacher reads at once.
         top_k: for language models: keep this many of the likeliest tokens of each position, with the weight of all
             others. None keeps every token that the teacher tells.
+        drawn_at: keep `top_k` tokens that are drawn ([`functional.drawn_logits`]) in place of the likeliest, so that
+            the gradient of `forward_kl` is right on average at this temperature, the only one at which they can be
+            compared then. A row's tokens are drawn once, by its content.
         dtype: what numbers are kept in: "float32", "float16", "bfloat16" or "uint8".
         layers: for terms that compare layers: those whose hidden states are kept too, counted as in
             [`layer_maps.layer_pairs`]: 0 is what the first block reads, −1 the last layer. Of an encoder–decoder, by
@@ -109,6 +114,7 @@ def cache_teacher(
     path = Path(path)
     asked = _askable(teacher, head)
     check_cacheable(asked.head, top_k)
+    _check_drawn(asked, top_k, drawn_at)
     rows = _Rows(asked, dataset, data_collator, processing_class, eval_dataset, epochs, remove_unused_columns)
     if isinstance(asked, ServedTeacher):
         top_k = _served_top_k(asked, top_k, layers)
@@ -116,7 +122,7 @@ def cache_teacher(
     inputs, keys = rows.probe()
     model: Any = getattr(asked, "model", None)  # which a server has not
     with reading_layers(model, layers, pooled, dtype) as kept:
-        build = _Build(asked, rows, inputs, batch_size, top_k, dtype, kept)
+        build = _Build(asked, rows, inputs, batch_size, top_k, drawn_at, dtype, kept)
         manifest = build.manifest(keys, rows.tokenizer)
         if (path / MANIFEST).is_file():
             return _opened(path, manifest)
@@ -177,6 +183,14 @@ def _askable(teacher: Any, head: Head | None) -> OnlineTeacher | ServedTeacher:
             "Cache each of its members, and pass the list of their paths as `teacher=`, or an `EnsembleTeacher` of it."
         )
     return OnlineTeacher(teacher, head or head_of(teacher))
+
+
+def _check_drawn(teacher: OnlineTeacher | ServedTeacher, top_k: int | None, drawn_at: float | None) -> None:
+    if drawn_at is not None and (top_k is None or isinstance(teacher, ServedTeacher)):
+        raise ConfigurationError(
+            f"`drawn_at={drawn_at}` draws as many tokens as `top_k` says of a model's answer. `top_k` is {top_k} "
+            f"and the teacher a {type(teacher).__name__}. Pass a model and `top_k`, or leave `drawn_at` out."
+        )
 
 
 def _served_top_k(teacher: ServedTeacher, top_k: int | None, layers: Layers | None) -> int:
@@ -347,11 +361,12 @@ class _Build:
         inputs: tuple[str, ...],
         batch_size: int,
         top_k: int | None,
+        drawn_at: float | None,
         dtype: CacheDType,
         layers: FeatureRecords | None,
     ) -> None:
         self.teacher, self.rows, self.inputs = teacher, rows, inputs
-        self.batch_size, self.top_k = batch_size, top_k
+        self.batch_size, self.top_k, self.drawn_at = batch_size, top_k, drawn_at
         first = rows.passes[0]
         batch = first.collator(rows.fetched(first, range(min(batch_size, len(first.dataset)))))
         self.head = teacher.head.resolved(batch)
@@ -432,16 +447,32 @@ class _Build:
         if self.layers is not None:
             states = encoded_states(self.layers, features, self.head, batch, len(keys))
         counted = values[mask]
+        numbers = mask.flatten(1).sum(1).tolist() if mask.ndim > 1 else mask.long().tolist()
         if isinstance(self.records, TopKRecords):
-            top = counted if isinstance(counted, TopKLogits) else top_k_logits(counted, self.records.k)
+            top = self._top_k(counted, keys, numbers, self.records)
             kept: Answers = {"values": top.values.cpu(), "indices": top.indices.cpu(), "tail": top.tail.cpu()}
         else:
             kept = {"values": counted.cpu()}
-        numbers = mask.flatten(1).sum(1).tolist() if mask.ndim > 1 else mask.long().tolist()
         parts = {name: value.split(numbers) for name, value in kept.items()}
         for row, (key, number) in enumerate(zip(keys, numbers, strict=True)):
             answer = self.records.encode({name: part[row] for name, part in parts.items()})
             yield Row(key, number, answer, states[row])
+
+    def _top_k(self, counted: Any, keys: list[bytes], numbers: list[int], records: TopKRecords) -> TopKLogits:
+        if isinstance(counted, TopKLogits):
+            return counted
+        if records.drawn_at is None:
+            return top_k_logits(counted, records.k)
+        generator, drawn = torch.Generator(), []
+        for key, row in zip(
+            keys, counted.split(numbers), strict=True
+        ):  # all at once would take three times the logits
+            points = torch.rand(len(row), generator=generator.manual_seed(int.from_bytes(key[:7], "big")))
+            drawn.append(drawn_logits(row, records.k, points.to(row.device), temperature=records.drawn_at))
+        parts: dict[str, Any] = {
+            name: torch.cat([getattr(each, name) for each in drawn]) for name in ("values", "indices", "tail")
+        }
+        return replace(drawn[0], **parts)
 
     def _asked(self, batch: Batch) -> tuple[Tensor, Tensor, Mapping[Feature, Tensor]]:
         """The teacher's answers `(B, …, *)`; where they are kept, `(B, …)`; and the hidden states that are."""
@@ -459,7 +490,7 @@ class _Build:
         if self.top_k is None:
             fill = -torch.inf if isinstance(self.head, QuestionAnsweringHead) else 0.0
             return DenseRecords(shape, dtype, fill)
-        return TopKRecords(min(self.top_k, shape[-1]), shape[-1], len(TAIL_EXPONENTS), dtype)
+        return TopKRecords(min(self.top_k, shape[-1]), shape[-1], len(TAIL_EXPONENTS), dtype, self.drawn_at)
 
 
 def _in_megabytes(num_bytes: float) -> str:

@@ -75,11 +75,13 @@ def test_what_does_not_fit_is_refused(value, dtype):
         DenseRecords((2,), dtype).encode({"values": values})
 
 
-def test_unknown_precisions_and_numbers_of_classes_are_refused():
+def test_unknown_precisions_numbers_of_classes_and_temperatures_are_refused():
     with pytest.raises(ConfigurationError, match=r"`dtype` must be one of .* got 'int4'"):
         DenseRecords((2,), "int4")
     with pytest.raises(ConfigurationError, match="`top_k` must lie between 1 and the number of classes 5, got 6"):
         TopKRecords(6, 5, 3)
+    with pytest.raises(ConfigurationError, match=r"`drawn_at` must be a finite temperature above 0, got -1\.0"):
+        TopKRecords(3, 5, 3, drawn_at=-1.0)
 
 
 @pytest.mark.parametrize("num_classes", [40, 70_000])

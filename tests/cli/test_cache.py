@@ -66,6 +66,9 @@ def test_the_likeliest_tokens_alone(tmp_path):
     assert load_teacher(answers).cache.manifest.answers["k"] == 3
     student = [*put_student(tmp_path), *QUICK, "--output_dir", str(tmp_path / "out")]
     assert main(["distill", "--teacher", str(answers), *words[2:], *student, "--debug"]) == 0
+    drawn = [*words, "--output_dir", str(tmp_path / "drawn"), "--top_k", "3", "--drawn_at", "2", "--use_cpu"]
+    assert main(["cache", *drawn]) == 0
+    assert load_teacher(tmp_path / "drawn").cache.manifest.answers["drawn_at"] == 2.0
 
 
 @pytest.mark.parametrize(

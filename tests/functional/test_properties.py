@@ -10,6 +10,7 @@ from hf_distill import functional
 from hf_distill.functional import (
     LinearLogits,
     chunked_distillation_loss,
+    drawn_logits,
     forward_kl,
     generalized_iou,
     jensen_shannon,
@@ -217,10 +218,22 @@ def test_the_likeliest_classes_are_no_farther_apart_than_all(case, temperature, 
         assert (values <= forward_kl(student, teacher, temperature=temperature, mask=mask) + ROOM * scale**2).all()
 
 
+@settings(max_examples=100, deadline=None)
+@given(cases(), st.floats(0.0, 0.999), st.integers(1, 8))
+def test_classes_that_are_drawn_weigh_as_much_as_all(case, point, k):
+    _, teacher, mask, _ = case
+    rows = teacher[mask]
+    drawn = drawn_logits(rows, k, torch.full((len(rows),), point))
+    torch.testing.assert_close(drawn.values.float().exp().sum(-1), torch.ones(len(rows)), rtol=1e-3, atol=1e-3)
+    for classes, values in zip(drawn.indices, drawn.values, strict=True):
+        assert len(set(classes[values > -torch.inf].tolist())) == (values > -torch.inf).sum()
+
+
 APART = {
     "ChunkedLoss": test_chunks_are_the_sum_of_the_whole,
     "LinearLogits": test_chunks_are_the_sum_of_the_whole,
     "chunked_distillation_loss": test_chunks_are_the_sum_of_the_whole,
+    "drawn_logits": test_classes_that_are_drawn_weigh_as_much_as_all,
     "generalized_iou": test_overlap_of_boxes,
     "on_top_k": test_the_likeliest_classes_are_no_farther_apart_than_all,
     "top_k_logits": test_the_likeliest_classes_are_no_farther_apart_than_all,

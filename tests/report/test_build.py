@@ -111,22 +111,27 @@ def test_an_ensemble_is_not_timed(tmp_path):
     assert report.metrics["accuracy"].models["teacher"].value >= 0
 
 
-@pytest.mark.parametrize("top_k", [None, 3])
-def test_kept_answers_in_place_of_the_teacher(top_k, tmp_path):
+@pytest.mark.parametrize(("top_k", "drawn_at"), [(None, None), (3, None), (3, 3.0)])
+def test_kept_answers_in_place_of_the_teacher(top_k, drawn_at, tmp_path):
     trainer = reported_trainer(tmp_path, "causal")
     known = distillation_report(trainer, num_resamples=10, batch_sizes=())
     rows = rows_of("causal")
     collator = trainer.data_collator
-    cache_teacher(trainer.teacher, rows, tmp_path / "answers", data_collator=collator, top_k=top_k, dtype="float32")
+    options = {"data_collator": collator, "top_k": top_k, "drawn_at": drawn_at, "dtype": "float32"}
+    cache_teacher(trainer.teacher, rows, tmp_path / "answers", **options)
     trainer = reported_trainer(tmp_path, "causal", teacher=str(tmp_path / "answers"))
     report = distillation_report(trainer, num_resamples=10, batch_sizes=())
     assert report.models["teacher"].cost is None
     assert "cache of answers" in " ".join(report.notes)
-    assert report.imitation["student"].agreement.value == known.imitation["student"].agreement.value
+    if drawn_at is None:
+        assert report.imitation["student"].agreement.value == known.imitation["student"].agreement.value
     models = report.metrics["perplexity"].models
     if top_k is None:
         assert models["teacher"].value == pytest.approx(known.metrics["perplexity"].models["teacher"].value, rel=1e-5)
         assert report.imitation["student"].kl.value == pytest.approx(known.imitation["student"].kl.value, rel=1e-3)
+    elif drawn_at is not None:
+        assert "teacher" not in models and "Tokens of the teacher were drawn" in " ".join(report.notes)
+        assert report.imitation["student"].kl is None
     else:
         assert "teacher" not in models and "likeliest tokens" in " ".join(report.notes)
         assert 0 < report.imitation["student"].kl.value < known.imitation["student"].kl.value

@@ -21,6 +21,7 @@ from hf_distill import (
 )
 from hf_distill.errors import (
     CacheMismatchError,
+    ConfigurationError,
     DamagedCacheError,
     MissingInputError,
     MissingTeacherError,
@@ -113,6 +114,24 @@ def test_top_k_trains_evaluates_and_reports_agreement(task, tmp_path):
     assert 0.5 < ours["eval_loss/soft"] / theirs["eval_loss/soft"] < 1.01
     soft = [[log["loss/soft"] for log in loss_logs(each)] for each in (online, top_k)]
     assert soft[1] == pytest.approx(soft[0], rel=0.5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_tokens_that_are_drawn_train_at_their_temperature(temperature, tmp_path):
+    cached(tmp_path / "cache", "causal", top_k=30, drawn_at=temperature)
+    online, drawn = (
+        trained(tmp_path, "causal", each, temperature=temperature, eval_dataset=rows_of("causal"))
+        for each in (model_for("causal", 2), tmp_path / "cache")
+    )
+    start = torch.cat([parameter.detach().flatten() for parameter in model_for("causal", 1).parameters()])
+    moves = [weights(each) - start for each in (online, drawn)]
+    assert torch.nn.functional.cosine_similarity(*moves, dim=0) > 0.9
+    assert not torch.equal(*moves)
+    assert drawn.evaluate()["eval_loss/soft"] > online.evaluate()["eval_loss/soft"]
+    with pytest.raises(
+        ConfigurationError, match=r"temperature is 3\.0, and a teacher's 30 classes that were drawn are"
+    ):
+        trained(tmp_path, "causal", tmp_path / "cache", temperature=3.0)
 
 
 def test_rows_are_found_in_any_batch_padded_on_any_side(tmp_path):

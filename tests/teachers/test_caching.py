@@ -44,6 +44,42 @@ def test_it_counts_what_it_was_made_of(tmp_path):
     assert sum(manifest.shards.values()) == 8
 
 
+def test_what_is_drawn_of_a_row_depends_on_its_content(tmp_path):
+    several, alone = (
+        cached(tmp_path / f"{size}", "causal", top_k=5, drawn_at=2.0, dtype="float32", batch_size=size)
+        for size in (8, 1)
+    )
+    likeliest = cached(tmp_path / "likeliest", "causal", top_k=5, dtype="float32")
+    assert several.cache.manifest.answers["drawn_at"] == 2.0
+    assert "drawn_at" not in likeliest.cache.manifest.answers
+    batch = PaddingCollator()(list(rows_of("causal")))
+    said = []
+    for teacher in (several, alone, likeliest):
+        teacher.meet(None, head_of(model_for("causal", 2)))
+        said.append(teacher.signals(batch).logits)
+    assert torch.equal(said[0].indices, said[1].indices)
+    assert not torch.equal(said[0].indices, said[2].indices)
+    assert [each.drawn_at for each in said] == [2.0, 2.0, None]
+    with pytest.raises(CacheMismatchError, match=r"answers\.drawn_at: None and 2\.0"):
+        cached(tmp_path / "likeliest", "causal", top_k=5, drawn_at=2.0, dtype="float32")
+    with pytest.raises(ConfigurationError, match=r"`drawn_at=2\.0` draws .* `top_k` is None and the teacher a Online"):
+        cached(tmp_path / "all", "causal", drawn_at=2.0)
+
+
+def test_rows_and_positions_are_drawn_apart(tmp_path):
+    teacher = model_for("causal", 2)
+    torch.nn.init.zeros_(teacher.get_output_embeddings().weight)  # all tokens are equally likely everywhere
+    drawn = cached(tmp_path / "cache", "causal", teacher, top_k=5, drawn_at=1.0)
+    drawn.meet(None, head_of(teacher))
+    batch = PaddingCollator()(list(rows_of("causal")))
+    where = head_of(teacher).mask(batch)
+    first = torch.stack(
+        [row[mask][:2, 0] for row, mask in zip(drawn.signals(batch).logits.indices, where, strict=True)]
+    )
+    assert len(first.unique(dim=0)) > len(first) / 2
+    assert (first[:, 0] != first[:, 1]).any()
+
+
 def test_a_finished_cache_is_opened_and_another_one_refused(tmp_path, monkeypatch):
     first = contents(cached(tmp_path / "cache").cache.path)
     with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
 from tests.house.local_hub import put_dataset, put_model, put_tokenizer
 
@@ -15,3 +15,5 @@ put_model(
     num_hidden_layers=1,
 )
 put_model("google-bert/bert-base-uncased", AutoModelForMaskedLM, vocab_size=vocab_size)
+words = put_tokenizer("HuggingFaceTB/SmolLM2-135M-Instruct", sentences)
+put_model("HuggingFaceTB/SmolLM2-135M-Instruct", AutoModelForCausalLM, "llama", vocab_size=len(words))
