@@ -69,7 +69,8 @@ def save(name: str, results: dict[str, Any], table: str) -> None:
     """Write `results/<name>.json` and `.md`, and print the table."""
     (RESULTS / name).parent.mkdir(parents=True, exist_ok=True)
     where = circumstances()
+    script = f"{name}/run.py" if (RESULTS.parent / name / "run.py").exists() else f"{name}.py"
     (RESULTS / f"{name}.json").write_text(json.dumps({"circumstances": where, **results}, indent=2) + "\n")
     caption = ", ".join(f"{key} {value}" for key, value in where.items())
-    (RESULTS / f"{name}.md").write_text(f"{table}\n\nMeasured by `benchmarks/{name}.py`: {caption}.\n")
+    (RESULTS / f"{name}.md").write_text(f"{table}\n\nMeasured by `benchmarks/{script}`: {caption}.\n")
     print(f"{table}\n\n{caption}")

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     )
     from hf_distill.data_augmentation import MaskedWordAugmentation
     from hf_distill.data_collator import DataCollatorForRowSeededMasking
-    from hf_distill.export import Export, export_model
+    from hf_distill.export import Export, export_model, measured_export
     from hf_distill.heads import Head, head_of
     from hf_distill.invariances import InvarianceReport, check_invariances
     from hf_distill.memory import memory_estimate
@@ -147,6 +147,7 @@ __all__ = [
     "heads",
     "layer_maps",
     "load_teacher",
+    "measured_export",
     "memory_estimate",
     "models",
     "preflight_report",
@@ -165,7 +166,7 @@ __all__ = [
 _HOMES = {
     "data_augmentation": ("MaskedWordAugmentation",),
     "data_collator": ("DataCollatorForRowSeededMasking",),
-    "export": ("Export", "export_model"),
+    "export": ("Export", "export_model", "measured_export"),
     "heads": ("Head", "head_of"),
     "invariances": ("InvarianceReport", "check_invariances"),
     "memory": ("memory_estimate",),

@@ -9,7 +9,7 @@ from hf_distill.errors import ConfigurationError
 from hf_distill.feature_reading.learned_parts import NAME as LEARNED_PARTS
 from hf_distill.rehearsal import obstacle
 from hf_distill.terms import HardLabelTerm
-from hf_distill.trial_batches import collated, gradient, leaving_no_trace, norm, sampled_rows
+from hf_distill.trial_batches import collated, gradient, gradient_obstacle, leaving_no_trace, norm, sampled_rows
 
 
 NUM_BATCHES = 4
@@ -27,9 +27,10 @@ def balancing_scales(trainer: Any) -> dict[str, float]:
     Raises:
         ConfigurationError: if gradients cannot be measured, or that of a term is 0 or not finite.
     """
-    rows = [] if obstacle(trainer) else sampled_rows(trainer.train_dataset, NUM_BATCHES * trainer._train_batch_size)
+    reason = obstacle(trainer) or gradient_obstacle(trainer.model)
+    rows = [] if reason else sampled_rows(trainer.train_dataset, NUM_BATCHES * trainer._train_batch_size)
     if not rows:
-        reason = obstacle(trainer) or "the training data is missing, or is a stream that cannot be copied"
+        reason = reason or "the training data is missing, or is a stream that cannot be copied"
         raise ConfigurationError(
             f"weights='balanced' needs a gradient of each term before training, and {reason}. Give the terms numbers "
             "as weights, such as those that another run logs as `weight/<term>`."

@@ -34,9 +34,14 @@ def load_splits(source: str, configuration: str | None = None) -> DatasetDict:
         configuration: which of its configurations, where it has several.
 
     Raises:
-        ConfigurationError: if it is a file of another format.
+        ConfigurationError: if it is a file of another format, or the path of one that is not there.
     """
     path = Path(source)
+    if not path.exists() and (path.suffix in FILE_FORMATS or source.startswith((".", "/", "~"))):
+        raise ConfigurationError(
+            f"dataset={source!r} is no file and no folder, seen from {Path.cwd()}. An id on the Hub looks like "
+            "'stanfordnlp/sst2'."
+        )
     if path.is_file():
         if path.suffix not in FILE_FORMATS:
             raise ConfigurationError(
@@ -81,7 +86,14 @@ def train_and_evaluation(
         return train, others[found]
     if evaluation_splits is not None or train is None:
         if len(others) == 1:
-            return train, next(iter(others.values()))
+            ((name, rows),) = others.items()
+            if name == "train" and evaluation_splits is None:
+                logger.warning(
+                    f"The data set has the split 'train' alone, so all of its {len(rows)} rows are evaluated on. A "
+                    "model that was trained on some of them looks better than it is: name other rows by "
+                    "`eval_split` or `eval_dataset`."
+                )
+            return train, rows
         raise ConfigurationError(
             f"the data set has the splits {', '.join(others)}, and it is not clear which one to evaluate on. Name it "
             "by `eval_split`."
@@ -95,8 +107,8 @@ def train_and_evaluation(
     return parts["train"], parts["test"]
 
 
-def first_rows(rows: Dataset, count: int | None) -> Dataset:
-    """At most so many rows.
+def some_rows(rows: Dataset, count: int | None) -> Dataset:
+    """At most so many rows, spread evenly: data that is sorted by class keeps its classes.
 
     Raises:
         EmptyDatasetError: if there is none.
@@ -105,7 +117,9 @@ def first_rows(rows: Dataset, count: int | None) -> Dataset:
         raise EmptyDatasetError(
             f"the data set has {len(rows)} rows, of which at most {count} are taken: none is left."
         )
-    return rows if count is None else rows.select(range(min(count, len(rows))))
+    if count is None or count >= len(rows):
+        return rows
+    return rows.select([index * len(rows) // count for index in range(count)])
 
 
 def _split(splits: DatasetDict, name: str, argument: str) -> Dataset:

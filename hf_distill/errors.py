@@ -25,7 +25,7 @@ class VocabularyMismatchError(DistillationError, ValueError):
 
 
 class LengthMismatchError(DistillationError, ValueError):
-    """Student and teacher give another number of frames or pixels, or vectors of another width."""
+    """Student and teacher give another number of positions, frames or pixels, or vectors of another width."""
 
 
 class MissingInputError(DistillationError, ValueError):

@@ -7,14 +7,19 @@ from typing import Any
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput
+from transformers.utils import logging
 
 from hf_distill.checkpoint_keeping import CheckpointKeeping
 from hf_distill.heads import Head
+from hf_distill.heads.base import num_rows
 from hf_distill.objective import Objective
-from hf_distill.tally import Tally, first_rows, num_rows
+from hf_distill.tally import Tally, first_rows, is_packed
 from hf_distill.terms import HardLabelTerm
 from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.types import Batch, Positions, Requirements, Signals, TermLoss, Unit
+
+
+logger = logging.get_logger(__name__)
 
 
 class ExactEvaluation(CheckpointKeeping):
@@ -98,6 +103,12 @@ class ExactEvaluation(CheckpointKeeping):
         """How many rows of this process's last batch are its own; None if all are."""
         state = self.accelerator.gradient_state
         if self.accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
+            return None
+        if is_packed(batch):
+            logger.warning_once(
+                "A batch holds the images of all rows in one tensor, so rows that are repeated to fill up the last "
+                "batch of an evaluation cannot be left out of it and count twice. Evaluate on one process to be exact."
+            )
             return None
         size = num_rows(batch)
         own: int = state.remainder - self.accelerator.process_index * size

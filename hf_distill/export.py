@@ -4,7 +4,7 @@ import inspect
 import statistics
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +24,14 @@ Format = Literal["onnx", "torch"]
 
 MANIFEST = "export.json"
 """The file by which Transformers knows an export."""
+
+FILES = ("*.onnx", "*.onnx.data", "*.pt2", "config.json", "generation_config.json", MANIFEST)
+"""Those of a program. A tokenizer or a processor may lie beside them."""
+
+NO_ROWS = (
+    "there is nothing to export with: `batches` is empty, or its first batch has no input that the model's forward "
+    "takes. Pass batches as a data loader gives them, `[collator(rows)]` for one."
+)
 
 MIN_TIMED_SECONDS = 0.2
 """How long each side of a comparison of speed runs at least."""
@@ -98,24 +106,65 @@ def export_model(
         with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as aside:
             folder = Path(aside) / "export"
             _exported(model, rows[0], format, int8).save_pretrained(folder)
-            program = _loaded(folder, num_threads)
-            difference, agreement = _compared(model, program, rows)
-            if tolerance is not None and not int8 and not difference <= tolerance:
+            measured = _measured(model, rows, folder, format, int8, num_threads)
+            if tolerance is not None and not int8 and not measured.max_difference <= tolerance:
                 raise ExportMismatchError(
-                    f"the {format} program's answers differ from the model's by {difference:.2e} on these rows, and "
-                    f"{tolerance:.0e} is allowed. Export in float32 (`model.float()`), or pass the difference that "
-                    "you accept as `tolerance=`."
+                    f"the {format} program's answers differ from the model's by {measured.max_difference:.2e} on "
+                    f"these rows, and {tolerance:.0e} is allowed. Export in float32 (`model.float()`), or pass the "
+                    "difference that you accept as `tolerance=`."
                 )
-            times = _times(model, program, rows)
-            del program
-            num_bytes = sum(file.stat().st_size for file in folder.iterdir())
             if path.exists():
                 path.rename(Path(aside) / "earlier")  # in one step, and gone with the rest
             folder.rename(path)
     finally:
         model.train(mode)
+    return replace(measured, path=path)
+
+
+def measured_export(model: PreTrainedModel, batches: Iterable[Mapping[str, Any]], path: str | Path) -> Export:
+    """A program that was written before, compared with the model on real rows.
+
+    However large the difference is, it is told and not refused.
+
+    Args:
+        model: that it was made of, without adapters on the CPU.
+        batches: as for [`export_model`].
+        path: its folder.
+
+    Raises:
+        ConfigurationError: if the folder holds no export, or there are no batches.
+        ImportError: naming what to install, if what runs the program is missing.
+    """
+    rows = [_inputs(model, batch) for batch in batches]
+    path = Path(path)
+    if not rows or not rows[0]:
+        raise ConfigurationError(NO_ROWS)
+    if not (path / MANIFEST).is_file():
+        raise ConfigurationError(f"{path} holds no export: it has no {MANIFEST}. Write one by `export_model`.")
+    int8 = any(map(_has_int8_weights, path.glob("*.onnx")))
+    format: Format = "onnx" if list(path.glob("*.onnx")) else "torch"
+    mode = model.training
+    model.eval()
+    try:
+        return _measured(model, rows, path, format, int8, torch.get_num_threads())
+    finally:
+        model.train(mode)
+
+
+def _measured(
+    model: PreTrainedModel, rows: list[dict[str, Tensor]], path: Path, format: Format, int8: bool, num_threads: int
+) -> Export:
+    program = _loaded(path, num_threads)
+    difference, agreement = _compared(model, program, rows)
     num_rows = sum(len(next(iter(row.values()))) for row in rows)
-    return Export(path, format, int8, num_rows, difference, agreement, num_bytes, *times)
+    num_bytes = sum(file.stat().st_size for pattern in FILES for file in path.glob(pattern))
+    return Export(path, format, int8, num_rows, difference, agreement, num_bytes, *_times(model, program, rows))
+
+
+def _has_int8_weights(path: Path) -> bool:
+    onnx = import_module("onnx")
+    kinds = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+    return any(weight.data_type in kinds for weight in onnx.load(path, load_external_data=False).graph.initializer)
 
 
 def _inputs(model: PreTrainedModel, batch: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -135,10 +184,7 @@ def _check(rows: list[dict[str, Tensor]], path: Path, format: str, int8: bool) -
     if int8 and format != "onnx":
         raise ConfigurationError("`int8=True` quantises for ONNX Runtime. Pass `format='onnx'`.")
     if not rows or not rows[0]:
-        raise ConfigurationError(
-            "there is nothing to export with: `batches` is empty, or its first batch has no input that the model's "
-            "forward takes. Pass batches as a data loader gives them, `[collator(rows)]` for one."
-        )
+        raise ConfigurationError(NO_ROWS)
     num_rows = len(next(iter(rows[0].values())))
     if num_rows < 2:
         raise ConfigurationError(

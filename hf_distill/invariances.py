@@ -9,13 +9,24 @@ import torch
 from accelerate.utils.operations import recursively_apply
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from transformers.trainer_utils import unwrap_peft_model
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.heads import ObjectDetectionHead
+from hf_distill.heads.base import num_rows
 from hf_distill.position_tables import max_positions
+from hf_distill.tally import is_packed
 from hf_distill.teachers import OnlineTeacher, online_teachers, single_teachers
-from hf_distill.trial_batches import collated, gradient, has_shards, leaving_no_trace, norm, sampled_rows
-from hf_distill.types import IGNORED_LABEL, TopKLogits
+from hf_distill.trial_batches import (
+    collated,
+    gradient,
+    gradient_obstacle,
+    has_shards,
+    leaving_no_trace,
+    norm,
+    sampled_rows,
+)
+from hf_distill.types import IGNORED_LABEL, Signals, TopKLogits
 
 
 MAX_WEIGHTS_IN_FLOAT64 = 50_000_000
@@ -25,7 +36,7 @@ TEMPERATURE_TOLERANCE = 0.2
 EXTRA_PADDING = 8
 BATCH_NORM = "batch normalisation takes its statistics over a micro-batch, so this cannot hold while it is trained"
 ROWS_COMPARED = "each row is compared with the others of its micro-batch, so this cannot hold"
-
+ROUTED = "the own loss balances the experts of a micro-batch, so this cannot hold for its labels"
 POOLED_LABELS = "a detector's own loss is divided by the objects of a micro-batch, so this cannot hold for its labels"
 
 
@@ -86,12 +97,17 @@ def check_invariances(trainer: Any, num_rows: int = 8) -> InvarianceReport:
     them.
 
     Raises:
-        ConfigurationError: if weights are sharded or the training data has no row that can be read.
+        ConfigurationError: if weights are sharded, the student has reversible layers (Reformer), or the training data
+            has no row that can be read.
     """
     if has_shards(trainer) or trainer.get_tp_size() > 1:
         raise ConfigurationError(
             "the weights are sharded, and the checks need copies of whole models. Call `check_invariances` in a "
             "process without FSDP, DeepSpeed and tensor parallelism; what it finds holds there too."
+        )
+    if reason := gradient_obstacle(trainer.model):
+        raise ConfigurationError(
+            f"{reason}, dropout included, so nothing can be compared. Train it without the checks."
         )
     rows = sampled_rows(trainer.train_dataset, num_rows)
     if not rows:
@@ -139,12 +155,11 @@ class _Experiment:
             if isinstance(module, _BatchNorm):
                 module.train()
         self.parameters = [parameter for parameter in self.student.parameters() if parameter.requires_grad]
-        self.labels_are_pooled = isinstance(trainer.head, ObjectDetectionHead) and (
-            trainer.distillation_objective.requires.labels
-        )
-        self.batch = recursively_apply(self._cast, collated(trainer, rows), test_type=torch.is_tensor)
+        self.pooled_labels = _pooled_labels(trainer) if trainer.distillation_objective.requires.labels else ""
+        self.rows = rows
+        self.batch = self._collated(rows)
         self.trainer._resolve_head(self.batch)
-        self.num_rows = len(next(value for value in self.batch.values() if isinstance(value, Tensor) and value.ndim))
+        self.num_rows = num_rows(self.batch)
         self.tolerance = TOLERANCES[self.dtype]
 
     def report(self) -> InvarianceReport:
@@ -224,21 +239,27 @@ class _Experiment:
             if "temperature" not in getattr(term, "__dataclass_fields__", {}):
                 continue
             student, teacher, where, _ = self.trainer._compare(self.student, self.batch, objective.requires)
-            scores = student.logits.detach()
-            high = max(1.0, 10 * scores.masked_fill(~scores.isfinite(), 0.0).abs().max().item())
+            high = max(1.0, 10 * max(map(_largest, (student.logits, teacher.logits if teacher else student.logits))))
             norms = []
             for temperature in (high, 2 * high):
                 hot = replace(term, temperature=temperature)
                 norms.append(norm(gradient(hot(student, teacher, where, 0.0).total, self.parameters)))
             name = f"temperature of {name}"
-            if norms[0] == 0:
-                checks.append(Invariance(name, None, None, TEMPERATURE_TOLERANCE, "its gradient is 0"))
+            if norms[0] == 0 or self._is_same(student.logits, teacher):
+                reason = "student and teacher say the same, so its gradient is 0"
+                checks.append(Invariance(name, None, None, TEMPERATURE_TOLERANCE, reason))
                 continue
             ratio = norms[1] / norms[0]
             held = abs(ratio - 1) <= TEMPERATURE_TOLERANCE
             reason = f"gradient at T={2 * high:.3g} over that at T={high:.3g}: {ratio:.3g}"
             checks.append(Invariance(name, held, abs(ratio - 1), TEMPERATURE_TOLERANCE, reason))
         return checks
+
+    def _is_same(self, scores: Tensor, teacher: Signals | None) -> bool:
+        if teacher is None or isinstance(teacher.logits, TopKLogits):
+            return False
+        finite = scores.isfinite() & teacher.logits.isfinite()
+        return _difference([scores[finite]], [teacher.logits[finite]]) <= self.tolerance
 
     def repeats(self) -> Invariance:
         first, second = (self.trainer.teacher.signals(self.batch).logits for _ in range(2))
@@ -277,7 +298,7 @@ class _Experiment:
     def _compared(self, name: str, difference: float, reason: str = "") -> Invariance:
         held = difference <= self.tolerance
         if not held and not reason:
-            reason = BATCH_NORM if self.normalises else POOLED_LABELS if self.labels_are_pooled else ""
+            reason = BATCH_NORM if self.normalises else self.pooled_labels
         if math.isnan(difference):
             reason = "the gradient is not finite"
         return Invariance(name, held, difference, self.tolerance, reason)
@@ -285,7 +306,14 @@ class _Experiment:
     def _cast(self, value: Tensor) -> Tensor:
         return value.to(self.dtype) if value.is_floating_point() else value
 
+    def _collated(self, rows: list[Any]) -> dict[str, Any]:
+        batch: dict[str, Any] = recursively_apply(self._cast, collated(self.original, rows), test_type=torch.is_tensor)
+        return batch
+
     def _rows(self, indices: Tensor) -> dict[str, Any]:
+        if is_packed(self.batch) and self.num_rows == len(self.rows):
+            return self._collated([self.rows[index] for index in indices.tolist()])
+
         def picked(value: Any) -> Any:
             if isinstance(value, Tensor) and value.ndim and len(value) == self.num_rows:
                 return value[indices.to(value.device)]
@@ -303,6 +331,21 @@ class _Experiment:
         padding_id = next((each for each in (processor_id, config_id) if each is not None), 0)
         fill = {"input_ids": padding_id, "labels": IGNORED_LABEL, "shift_labels": IGNORED_LABEL}.get(name, 0)
         return nn.functional.pad(value, (0, 0) * (value.ndim - 2) + (0, extra), value=fill)
+
+
+def _pooled_labels(trainer: Any) -> str:
+    """Why the student's own loss depends on how a batch is split, if it does."""
+    if isinstance(trainer.head, ObjectDetectionHead):
+        return POOLED_LABELS
+    config = getattr(unwrap_peft_model(trainer.model), "config", None)
+    configs = () if config is None else (config, config.get_text_config())
+    return ROUTED if any(getattr(each, "output_router_logits", False) for each in configs) else ""
+
+
+def _largest(scores: Tensor | TopKLogits) -> float:
+    """The magnitude of the largest score that is finite."""
+    values = scores.values if isinstance(scores, TopKLogits) else scores.detach()
+    return values.masked_fill(~values.isfinite(), 0.0).abs().max().item()
 
 
 def _shared_memory(student: nn.Module, teacher: nn.Module) -> list[str]:

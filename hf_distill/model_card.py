@@ -181,7 +181,8 @@ def _method(trainer: Any) -> str:
 
 def _training(trainer: Any, metadata: Mapping[str, Any]) -> str:
     args = trainer.args
-    values = {name: getattr(args, name) for name in HYPERPARAMETERS}
+    unused = "num_train_epochs" if args.max_steps > 0 else "max_steps"  # one of the two counts
+    values = {name: getattr(args, name) for name in HYPERPARAMETERS if name != unused}
     values["batch size"] = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     values["steps taken"] = trainer.state.global_step
     values["training rows"] = len(trainer.train_dataset) if hasattr(trainer.train_dataset, "__len__") else "a stream"

@@ -1,6 +1,7 @@
 """One rehearsed step: how much each term pulls, whether the teacher knows anything, whether it all fits."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,10 +17,19 @@ from hf_distill.heads import ObjectDetectionHead
 from hf_distill.heads.base import at_least_float32, real_tokens
 from hf_distill.memory import Memory, memory_estimate
 from hf_distill.position_tables import has_position_table, max_positions
+from hf_distill.refused_batches import naming_the_model
 from hf_distill.teacher_scores import TeacherScore, teacher_score
 from hf_distill.teachers import online_teachers
 from hf_distill.terms import HardLabelTerm
-from hf_distill.trial_batches import collated, gradient, has_shards, leaving_no_trace, norm, sampled_rows
+from hf_distill.trial_batches import (
+    collated,
+    gradient,
+    gradient_obstacle,
+    has_shards,
+    leaving_no_trace,
+    norm,
+    sampled_rows,
+)
 from hf_distill.types import IGNORED_LABEL, TEACHER_PREFIX, Batch, Positions, Requirements, Signals, Unit
 
 
@@ -94,7 +104,8 @@ def preflight_report(trainer: Any) -> PreflightReport:
     process; what may be unwise is logged as a warning.
 
     Where weights are sharded (FSDP, DeepSpeed, tensor, context or sequence parallelism), a detector is trained by
-    several processes, or the rows of a stream cannot be read twice, nothing is measured, and the only warning says so.
+    several processes, the rows of a stream cannot be read twice, or a student has reversible layers (Reformer),
+    nothing is measured, and the only warning says so.
 
     Raises:
         MissingInputError, ConfigurationError: if the batch lacks what the objective reads, or a row is longer than
@@ -110,7 +121,7 @@ def preflight_report(trainer: Any) -> PreflightReport:
 
 def rehearsed(trainer: Any) -> PreflightReport:
     """What [`preflight_report`] prints, in silence."""
-    reason = obstacle(trainer)
+    reason = obstacle(trainer) or gradient_obstacle(trainer.model)
     rows = [] if reason else sampled_rows(trainer.train_dataset, trainer._train_batch_size)
     if not rows:
         reason = reason or "the training data is missing, or is a stream that cannot be copied"
@@ -155,10 +166,12 @@ def _report_on(trainer: Any, rows: list[Any]) -> PreflightReport:
 def _compared(trainer: Any, batch: Batch, requires: Requirements) -> tuple[Signals, Signals | None, Positions]:
     """What both models say; where training never holds the logits of all positions, at some of them."""
     rows = sampled_positions(trainer, batch, requires)
-    if rows is None:
-        return trainer._compare(trainer.model, batch, requires)[:3]  # type: ignore[no-any-return]
-    with rows.at_heads_of(*hooked_models(trainer)):
+    seeing_rows = nullcontext() if rows is None else rows.at_heads_of(*hooked_models(trainer))
+    models = _models(trainer)
+    with naming_the_model(models, batch, _warnings_of_inputs(batch, models, INPUT_SIZES)), seeing_rows:
         student, teacher, where, _ = trainer._compare(trainer.model, batch, requires, rows=rows)
+    if rows is None:
+        return student, teacher, where
     return student, teacher, replace(where, counts={**where.counts, Unit.POSITION: where.mask.sum()})
 
 

@@ -7,6 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from hf_distill.heads.base import num_rows
 from hf_distill.types import Batch, TermLoss
 
 
@@ -31,9 +32,10 @@ class Tally:
         return dict(zip(self._sums, (sums[:, 0] / sums[:, 1]).tolist(), strict=True))
 
 
-def num_rows(batch: Batch) -> int:
-    """How many rows the batch has, by its first tensor: a detector's labels are nested in lists and dictionaries."""
-    return next(len(value) for value in batch.values() if isinstance(value, Tensor) and value.ndim)
+def is_packed(batch: Batch) -> bool:
+    """Whether an entry holds something else than one value for each row, such as the patches of all rows' images, so
+    that rows cannot be picked out of the batch."""
+    return any(isinstance(value, Tensor) and value.ndim and len(value) != num_rows(batch) for value in batch.values())
 
 
 def first_rows(batch: Batch, count: int) -> dict[str, Any]:

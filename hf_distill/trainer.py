@@ -23,12 +23,14 @@ from hf_distill.errors import ConfigurationError, MissingTeacherError, Unsupport
 from hf_distill.feature_reading import outputs_and_features
 from hf_distill.head_positions import HeadRows, head_rows, hooked_models
 from hf_distill.heads import CausalLMHead, Head, head_of
+from hf_distill.heads.alignment import check_positions
 from hf_distill.heads.classification import check_class_indices
 from hf_distill.objective import Objective
 from hf_distill.position_tables import max_positions
 from hf_distill.publishing import Publishing
 from hf_distill.raw_columns import raw_columns
 from hf_distill.recipes import hinton
+from hf_distill.refused_batches import check_token_ids
 from hf_distill.stream_resuming import StreamResuming
 from hf_distill.teacher_inputs import DataCollatorWithTeacherInputs, TeacherInputs, TeacherPositions
 from hf_distill.teachers import (
@@ -40,6 +42,7 @@ from hf_distill.teachers import (
     known_teachers,
     online_teachers,
 )
+from hf_distill.teachers.reading import as_read_by_teacher
 from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.trial_batches import sampled_rows
 from hf_distill.types import TEACHER_POSITIONS, TEACHER_PREFIX, Batch, Positions, Requirements, Signals, Unit
@@ -222,6 +225,10 @@ class DistillationTrainer(StreamResuming, Publishing):
 
     def _check_batch(self, batch: Batch) -> None:
         preflight.check_batch(batch, self.head, self.distillation_objective)
+        check_token_ids(batch, "student", self.model)
+        for teacher in online_teachers(self.teacher):
+            if not teacher.reads_apart:
+                check_token_ids(as_read_by_teacher(batch, teacher.input_names), "teacher", teacher.model)
         if self.distillation_objective.requires.labels and self.compute_loss_func is None:
             check_class_indices(batch, self.head, self.model)
 
@@ -271,6 +278,7 @@ class DistillationTrainer(StreamResuming, Publishing):
             teacher = teacher and rows.of_signals(teacher, getattr(self.teacher, "model", None) in hooked_models(self))
         if teacher is not None:
             student, teacher = self._alignment(student, teacher)
+        check_positions(student, teacher, where)
         return student, teacher, where, outputs
 
     def _replaced_label_loss(

@@ -80,6 +80,13 @@ def leaving_no_trace(student: nn.Module) -> Iterator[None]:
         np.random.set_state(numpy_state)
 
 
+def gradient_obstacle(student: nn.Module) -> str | None:
+    """Why no gradient can be tried that leaves no trace."""
+    if any(hasattr(module, "backward_pass") for module in student.modules()):
+        return f"{type(student).__name__} has reversible layers, which compute gradients in train mode alone"
+    return None
+
+
 def gradient(loss: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
     """Of the loss by each parameter, zeros where it does not depend on it. The graph is kept."""
     if not loss.requires_grad:

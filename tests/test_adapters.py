@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from peft import AutoPeftModelForSequenceClassification, LoraConfig, TaskType, get_peft_model
+from peft import AutoPeftModelForSequenceClassification, LoraConfig, PromptTuningConfig, TaskType, get_peft_model
 
 from hf_distill import check_invariances
+from hf_distill.errors import LengthMismatchError
 from tests.gradients import GradientRecorder, relative_difference
 from tests.reference import reference_gradients
-from tests.tiny_models import model_for, rows_for
+from tests.tiny_models import llama, model_for, rows_for
 from tests.tiny_trainers import trainer_for
 
 
@@ -78,3 +79,9 @@ def test_a_checkpoint_holds_the_adapter_and_resumes(tmp_path):
     loaded = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "adapter", num_labels=3)
     inputs = torch.tensor([[5, 6, 7]])
     assert torch.allclose(loaded.eval()(inputs).logits, student.eval()(inputs).logits)
+
+
+def test_soft_prompts_of_a_language_model_are_positions_of_their_own(tmp_path):
+    student = get_peft_model(llama(), PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=3))
+    with pytest.raises(LengthMismatchError, match=r"student's outputs have the shape \(4, 9, 40\).*\(4, 6\)"):
+        trainer_for(tmp_path, "causal", student=student).train()

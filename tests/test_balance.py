@@ -10,7 +10,7 @@ from hf_distill.balance import balancing_scales
 from hf_distill.errors import ConfigurationError
 from tests.reference import reference_means
 from tests.test_trial_batches import Pipe
-from tests.tiny_models import model_for, rows_for
+from tests.tiny_models import model_for, reformer, rows_for
 from tests.tiny_trainers import loss_logs, trainer_for, unlabelled
 
 
@@ -108,3 +108,8 @@ def test_weights_that_are_no_choice():
     ):
         Objective({"inner": (1.0, balanced())})
     assert Objective({"inner": (1.0, balanced())}, weights="balanced").is_balanced
+
+
+def test_reversible_layers_have_no_gradient_to_try(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"before training, and Reformer.* has reversible layers"):
+        balancing_scales(trainer_for(tmp_path, student=reformer(1), teacher=reformer(2), objective=balanced()))

@@ -3,7 +3,7 @@ import logging
 import pytest
 from datasets import Dataset, DatasetDict
 
-from hf_distill.data_sources import first_rows, load_splits, train_and_evaluation
+from hf_distill.data_sources import load_splits, some_rows, train_and_evaluation
 from hf_distill.errors import ConfigurationError, EmptyDatasetError
 
 
@@ -34,6 +34,13 @@ def test_refuses_another_format(tmp_path):
         load_splits(str(path))
 
 
+@pytest.mark.parametrize("source", ["rows.csv", "./rows", "/gone/rows"])
+def test_names_a_path_that_is_not_there(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match=f"dataset='{source}' is no file and no folder, seen from {tmp_path}"):
+        load_splits(source)
+
+
 def test_reads_a_folder_of_files(tmp_path):
     for split in ("train", "test"):
         Dataset.from_dict(ROWS).to_parquet(tmp_path / f"{split}.parquet")
@@ -50,6 +57,12 @@ def test_reads_what_datasets_has_saved(saved, tmp_path):
 
 def splits_of(**sizes):
     return DatasetDict({name: Dataset.from_dict({"x": list(range(size))}) for name, size in sizes.items()})
+
+
+def test_says_when_rows_to_train_on_are_evaluated_on(caplog):
+    logging.getLogger("transformers").propagate = True
+    assert len(train_and_evaluation(splits_of(train=5), None)[1]) == 5
+    assert "The data set has the split 'train' alone, so all of its 5 rows are evaluated on." in caplog.text
 
 
 def test_evaluates_on_the_first_usual_split():
@@ -77,10 +90,10 @@ def test_refuses_a_split_that_is_not_there():
         train_and_evaluation(splits_of(a=3, b=2), None)
 
 
-def test_first_rows():
+def test_some_rows():
     rows = splits_of(train=5)["train"]
-    assert first_rows(rows, None) is rows
-    assert first_rows(rows, 2)["x"][:] == [0, 1]
-    assert len(first_rows(rows, 9)) == 5
+    assert some_rows(rows, None) is rows
+    assert some_rows(rows, 2)["x"][:] == [0, 2]
+    assert len(some_rows(rows, 9)) == 5
     with pytest.raises(EmptyDatasetError, match="5 rows, of which at most 0"):
-        first_rows(rows, 0)
+        some_rows(rows, 0)

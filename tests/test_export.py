@@ -1,10 +1,12 @@
 """Exported programs answer as their models do, on rows of other lengths and numbers than they were traced with."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from hf_distill import export, export_model
+from hf_distill import export, export_model, measured_export
 from hf_distill.errors import ConfigurationError, ExportMismatchError
 from tests.tiny_models import PaddingCollator, model_for, rows_for
 
@@ -61,6 +63,27 @@ def test_int8_is_smaller_and_says_how_often_it_agrees(tmp_path):
     assert small.agreement is not None and 0.5 <= small.agreement <= 1.0
     whole = export_model(model, batches, tmp_path / "float")
     assert small.num_bytes < whole.num_bytes
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("options", [{}, {"int8": True}, {"format": "torch"}])
+def test_a_program_that_was_written_before_is_measured_again(tmp_path, options):
+    model, batches = model_for("single_label", 2), batches_for("single_label")
+    made = export_model(model, batches, tmp_path / "program", **options)
+    (tmp_path / "program" / "tokenizer.json").write_text("beside it")
+    again = measured_export(model.train(), batches, tmp_path / "program")
+    times = {"speedup": made.speedup, "batch_ms": made.batch_ms, "model_batch_ms": made.model_batch_ms}
+    assert replace(again, **times) == made and again.batch_ms > 0 and model.training
+    other = measured_export(model_for("single_label", 3), batches, tmp_path / "program")
+    assert other.max_difference > 10 * made.max_difference + 1e-3
+
+
+def test_measures_no_folder_without_a_program(tmp_path):
+    model, batches = model_for("single_label", 2), batches_for("single_label")
+    with pytest.raises(ConfigurationError, match=r"holds no export: it has no export\.json\. Write one"):
+        measured_export(model, batches, tmp_path)
+    with pytest.raises(ConfigurationError, match="there is nothing to export with"):
+        measured_export(model, [], tmp_path)
 
 
 def test_a_program_that_answers_otherwise_leaves_nothing(tmp_path, monkeypatch):

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import nn
-from transformers import LayoutLMConfig, LayoutLMForSequenceClassification
+from transformers import LayoutLMConfig, LayoutLMForSequenceClassification, MixtralConfig, MixtralForCausalLM, set_seed
 
 from hf_distill import Head, Objective, SoftTargetTerm, check_invariances
 from hf_distill.errors import ConfigurationError
 from hf_distill.heads import SingleLabelHead
 from hf_distill.types import TermLoss
 from tests.test_trial_batches import Pipe
-from tests.tiny_models import HEADS, NO_DROPOUT, SIZES, PaddingCollator, bert, model_for, rows_for
+from tests.tiny_models import HEADS, NO_DROPOUT, SIZES, PaddingCollator, bert, model_for, reformer, rows_for
 from tests.tiny_trainers import trainer_for
 
 
@@ -146,6 +146,41 @@ def test_batch_normalisation_breaks_accumulation_and_is_named(tmp_path):
     assert report["accumulation"].held is False
     assert "batch normalisation" in report["accumulation"].reason
     assert report["order of rows"].held
+
+
+def test_experts_that_are_balanced_break_accumulation_and_are_named(tmp_path):
+    sizes = {**SIZES, "num_key_value_heads": 1, "num_local_experts": 2, "num_experts_per_tok": 1}
+
+    def mixture(layers):
+        set_seed(layers)
+        routed = {"output_router_logits": True, "router_aux_loss_coef": 0.5, "initializer_range": 0.3}
+        return MixtralForCausalLM(MixtralConfig(**sizes, **routed, num_hidden_layers=layers))
+
+    report = check_invariances(trainer_for(tmp_path, "causal", student=mixture(1), teacher=mixture(2)))
+    assert broken(report) == {"accumulation"}
+    assert "balances the experts of a micro-batch" in report["accumulation"].reason
+    alone = check_invariances(trainer_for(tmp_path, "causal", student=mixture(1), teacher=mixture(2), alpha=0.0))
+    assert alone.held, str(alone)
+
+
+def test_a_teacher_whose_scores_are_far_larger_than_the_student_s(tmp_path):
+    teacher = model_for("single_label", 2)
+    with torch.no_grad():
+        teacher.classifier.weight.mul_(1000)
+    report = check_invariances(trainer_for(tmp_path, teacher=teacher))
+    assert report["temperature of soft"].held, str(report)
+
+
+def test_a_student_that_says_what_its_teacher_says(tmp_path):
+    report = check_invariances(trainer_for(tmp_path, teacher=model_for("single_label", 1)))
+    assert report["temperature of soft"].held is None
+    assert "student and teacher say the same" in report["temperature of soft"].reason
+    assert report.held
+
+
+def test_reversible_layers_are_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"Reformer.* has reversible layers, which compute"):
+        check_invariances(trainer_for(tmp_path, student=reformer(1), teacher=reformer(2)))
 
 
 @dataclass(frozen=True)

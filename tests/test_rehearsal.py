@@ -14,7 +14,7 @@ from hf_distill.heads import TokenClassificationHead
 from hf_distill.rehearsal import check_lengths
 from tests.reference import reference_means
 from tests.test_trial_batches import Pipe, Stream
-from tests.tiny_models import ALL_HEADS, WITHOUT_OWN_LOSS, PaddingCollator, bert, llama, model_for, rows_for
+from tests.tiny_models import ALL_HEADS, WITHOUT_OWN_LOSS, PaddingCollator, bert, llama, model_for, reformer, rows_for
 from tests.tiny_trainers import loss_logs, trainer_for, unlabelled
 
 
@@ -239,3 +239,16 @@ def test_sharded_weights_are_not_rehearsed(tmp_path, warnings):
     trainer.is_fsdp_enabled = True
     assert preflight_report(trainer).terms == {}
     assert "sharded" in warnings[0]
+
+
+def test_reversible_layers_are_trained_without_a_rehearsal(tmp_path):
+    rows = rows_for("single_label", lengths=(4, 8, 4, 8, 8, 4, 4, 8))  # whole chunks of four
+    trainer = trainer_for(tmp_path, student=reformer(1), teacher=reformer(2), rows=rows, preflight=True)
+    report = preflight_report(trainer)
+    assert report.warnings == (
+        "The rehearsal is skipped: ReformerForSequenceClassification has reversible layers, which compute gradients "
+        "in train mode alone.",
+    )
+    before = {name: weight.clone() for name, weight in trainer.model.named_parameters()}
+    trainer.train()
+    assert all(not torch.equal(weight, before[name]) for name, weight in trainer.model.named_parameters())

@@ -6,7 +6,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from hf_distill.tally import Tally, first_rows, num_rows
+from hf_distill.heads.base import num_rows
+from hf_distill.tally import Tally, first_rows, is_packed
 from hf_distill.types import TermLoss
 
 
@@ -67,3 +68,10 @@ def test_rows_are_counted_and_cut_whatever_they_are_nested_in():
     assert cut["labels"] == labels[:2]
     assert torch.equal(cut["pixel_values"], torch.arange(8).view(2, 4))
     assert cut["scale"] is batch["scale"] and cut["names"] == ["a"]
+
+
+def test_rows_are_counted_by_their_texts():
+    """Qwen-VL's processors put the patches of all images of a batch into one tensor."""
+    batch = {"pixel_values": torch.zeros(24, 5), "input_ids": torch.zeros(3, 7), "scale": torch.tensor(2.0)}
+    assert num_rows(batch) == 3 and is_packed(batch)
+    assert not is_packed({**batch, "pixel_values": torch.zeros(3, 5)})

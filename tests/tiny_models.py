@@ -23,6 +23,8 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    ReformerConfig,
+    ReformerForSequenceClassification,
     SegformerConfig,
     SegformerForSemanticSegmentation,
     T5Config,
@@ -105,6 +107,15 @@ def listener(model_class: Any = Wav2Vec2ForCTC, config_class: Any = Wav2Vec2Conf
     names = ("hidden_dropout", "activation_dropout", "attention_dropout", "feat_proj_dropout", "final_dropout")
     off = {**dict.fromkeys(names, 0.0), "layerdrop": 0.0, "mask_time_prob": 0.0}
     return model_class(config_class(**{**sizes, **convolutions, **off, "pad_token_id": 0, **config}))
+
+
+def reformer(layers: int = 1) -> PreTrainedModel:
+    """Its layers keep no activations: they compute them anew, and gradients in train mode alone."""
+    set_seed(layers)
+    sizes = {"vocab_size": VOCAB_SIZE, "hidden_size": 16, "attention_head_size": 8, "feed_forward_size": 24}
+    chunks = {"local_attn_chunk_length": 4, "axial_pos_embds": False, "max_position_embeddings": 16}
+    config = ReformerConfig(**sizes, **chunks, num_attention_heads=2, attn_layers=["local"] * layers, num_labels=3)
+    return ReformerForSequenceClassification(config)
 
 
 def segformer(layers: int = 1, **config: Any) -> PreTrainedModel:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from hf_distill.cache.records import CacheDType, DenseRecords, compressed, decompressed
@@ -64,13 +65,14 @@ class FeatureRecords:
         Raises:
             DamagedCacheError: if the bytes are not those of a row of so many tokens.
         """
-        whole = decompressed(record, self.num_bytes(num_tokens), sum(num_tokens.values()))
+        size = self.num_bytes(num_tokens)
+        whole = np.frombuffer(decompressed(record, size, sum(num_tokens.values())), np.uint8)[None]
         found, start = {}, 0
         for place in self.places:
             records, count = self._records(place), self._count(place, num_tokens)
             stop = start + records.num_bytes(count)
             if place in wanted:
-                found[place] = records.from_bytes(whole[start:stop], count)["values"]
+                found[place] = records.from_bytes(whole[:, start:stop], count)["values"][0]
             start = stop
         return found
 

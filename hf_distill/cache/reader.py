@@ -2,8 +2,10 @@
 
 import hashlib
 import os
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,7 @@ class CacheReader:
         for name, expected in self.manifest.files.items():
             check_file(self.path, name, expected, whole=name not in self.manifest.shards)
         self._shards: dict[int, Shard] = {}
-        self._starts = np.cumsum([0, *self.manifest.shards.values()], dtype=np.int64)
+        self._starts = [0, *accumulate(self.manifest.shards.values())]
         self.records = self.manifest.records
         self.feature_records = self.manifest.feature_records
 
@@ -98,12 +100,12 @@ class CacheReader:
         Raises:
             DamagedCacheError: if it is not as it was written.
         """
-        place = int(np.searchsorted(self._starts, number, side="right")) - 1
+        place = bisect_right(self._starts, number) - 1
         if not 0 <= place < len(self.manifest.shards):
             raise DamagedCacheError(
                 f"the index of the cache {str(self.path)!r} names row {number} of {self._starts[-1]}."
             )
-        row = self._shard(place).row(number - int(self._starts[place]))
+        row = self._shard(place).row(number - self._starts[place])
         if row.key != key:
             raise DamagedCacheError(
                 f"row {number} of the cache {str(self.path)!r} has the key {row.key.hex()}, and its index says "

@@ -1,7 +1,8 @@
 """How what a teacher said about one row is written: numbers of a chosen precision, in planes of bytes, compressed."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -48,11 +49,15 @@ class Records(ABC):
         """Before compression."""
 
     @abstractmethod
-    def from_bytes(self, record: bytes, num_positions: int) -> dict[str, Tensor]:
-        """What `to_bytes` was given, in the precision that is kept.
+    def from_bytes(self, records: NDArray[np.uint8], num_positions: int) -> dict[str, Tensor]:
+        """What `to_bytes` was given of R rows of one length, `(R, N, …)`, in the precision that is kept.
+
+        Args:
+            records: `(R, num_bytes(num_positions))`, before compression.
+            num_positions: N.
 
         Raises:
-            DamagedCacheError: if it names a class that there is not.
+            DamagedCacheError: if one names a class that there is not.
         """
 
     @abstractmethod
@@ -67,13 +72,21 @@ class Records(ABC):
         """
         return compressed(self.to_bytes(answers))
 
-    def decode(self, record: Any, num_positions: int) -> dict[str, Tensor]:
-        """What is kept of one row of so many positions.
+    def decode(self, records: Sequence[Any], nums_positions: Sequence[int]) -> list[dict[str, Tensor]]:
+        """What is kept of each of some rows. Those of one length are decoded together.
 
         Raises:
-            DamagedCacheError: if the bytes are not those of a row of so many positions.
+            DamagedCacheError: if the bytes of a row are not those of so many positions.
         """
-        return self.from_bytes(decompressed(record, self.num_bytes(num_positions), num_positions), num_positions)
+        found: list[dict[str, Tensor]] = [{} for _ in records]
+        for number in set(nums_positions):
+            rows = [row for row, each in enumerate(nums_positions) if each == number]
+            size = self.num_bytes(number)
+            whole = b"".join(decompressed(records[row], size, number) for row in rows)
+            said = self.from_bytes(np.frombuffer(whole, np.uint8).reshape(len(rows), size), number)
+            for place, row in enumerate(rows):
+                found[row] = {name: values[place] for name, values in said.items()}
+        return found
 
 
 @dataclass(frozen=True)
@@ -108,10 +121,10 @@ class DenseRecords(Records):
         codes, scales = to_codes(answers["values"].flatten(1), self.dtype)
         return planes(codes) + scales
 
-    def from_bytes(self, record: bytes, num_positions: int) -> dict[str, Tensor]:
-        cursor = Cursor(record)
+    def from_bytes(self, records: NDArray[np.uint8], num_positions: int) -> dict[str, Tensor]:
+        cursor = Cursor(records)
         codes = cursor.planes((num_positions, self._width), _UNSIGNED[self.dtype])
-        return {"values": from_codes(codes, cursor, self.dtype).view(num_positions, *self.shape)}
+        return {"values": from_codes(codes, cursor, self.dtype).view(len(records), num_positions, *self.shape)}
 
     def description(self) -> dict[str, Any]:
         return {"kind": "dense", "shape": list(self.shape), "dtype": self.dtype, "fill": self.fill}
@@ -166,12 +179,12 @@ class TopKRecords(Records):
         packed = np.packbits(high.astype(np.uint8)).tobytes()
         return planes(codes) + planes(indices.astype(np.uint16)) + packed + planes(tails) + scales
 
-    def from_bytes(self, record: bytes, num_positions: int) -> dict[str, Tensor]:
-        cursor, shape = Cursor(record), (num_positions, self.k)
-        codes = np.cumsum(cursor.planes(shape, _UNSIGNED[self.dtype]), axis=1, dtype=_UNSIGNED[self.dtype])
+    def from_bytes(self, records: NDArray[np.uint8], num_positions: int) -> dict[str, Tensor]:
+        cursor, shape = Cursor(records), (num_positions, self.k)
+        codes = _running_sums(cursor.planes(shape, _UNSIGNED[self.dtype]))
         indices = cursor.planes(shape, np.uint16).astype(np.int64)
         if self._num_high_bits:
-            bits = cursor.bits(num_positions * self.k * self._num_high_bits).reshape(*shape, self._num_high_bits)
+            bits = cursor.bits((*shape, self._num_high_bits))
             indices |= (bits.astype(np.int64) << np.arange(16, 16 + self._num_high_bits)).sum(-1)
         if indices.size and (largest := int(indices.max())) >= self.num_classes:
             raise DamagedCacheError(f"a record of a cache names class {largest}, and there are {self.num_classes}.")
@@ -188,33 +201,47 @@ class TopKRecords(Records):
 
 
 class Cursor:
-    """Reads what `planes` and its like have written, one after the other."""
+    """Reads what `planes` and its like have written, one after the other, of R rows of one length.
 
-    def __init__(self, record: bytes) -> None:
-        self._record = record
+    Args:
+        records: `(R, bytes of a row)`.
+    """
+
+    def __init__(self, records: NDArray[np.uint8]) -> None:
+        self._records = records
         self._place = 0
 
-    def take(self, num_bytes: int) -> bytes:
-        """The next bytes."""
+    def take(self, num_bytes: int) -> NDArray[np.uint8]:
+        """The next bytes of each row."""
         self._place += num_bytes
-        return self._record[self._place - num_bytes : self._place]
+        return self._records[:, self._place - num_bytes : self._place]
 
     def planes(self, shape: tuple[int, int], dtype: Any) -> NDArray[Any]:
-        """The array that `planes` was given."""
+        """The array that `planes` was given for each row, `(R, …)`."""
         size = np.dtype(dtype).itemsize
-        bytes_of = np.frombuffer(self.take(shape[0] * shape[1] * size), np.uint8).reshape(size, -1)
-        numbers = np.ascontiguousarray(bytes_of.T).view(np.dtype(dtype).newbyteorder("<"))
-        return np.array(numbers.reshape(shape), dtype)  # a copy, which may be written to
+        bytes_of = self.take(math.prod(shape) * size).reshape(len(self._records), size, *shape)
+        numbers = bytes_of[:, -1].astype(dtype)
+        for place in reversed(range(size - 1)):
+            numbers <<= 8
+            numbers |= bytes_of[:, place]
+        return numbers
 
-    def bits(self, number: int) -> NDArray[np.uint8]:
-        """As many bits, packed before."""
-        return np.unpackbits(np.frombuffer(self.take(-(-number // 8)), np.uint8), count=number)
+    def bits(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """As many bits of each row, packed before, `(R, …)`."""
+        number = math.prod(shape)
+        return np.unpackbits(self.take(-(-number // 8)), axis=1, count=number).reshape(len(self._records), *shape)
 
 
 def planes(array: NDArray[Any]) -> bytes:
     """All first bytes of the numbers, then all second ones: what is alike lies together, and compresses."""
     little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     return little.view(np.uint8).reshape(-1, array.dtype.itemsize).T.tobytes()
+
+
+def _running_sums(codes: NDArray[Any]) -> NDArray[Any]:
+    """Over the last axis, modulo the size of the numbers; torch is faster at it than NumPy."""
+    numbers = torch.from_numpy(codes if codes.itemsize == 1 else codes.view(f"i{codes.itemsize}"))
+    return numbers.cumsum(-1, dtype=numbers.dtype).numpy().view(codes.dtype)
 
 
 def compressed(record: bytes) -> bytes:
@@ -280,9 +307,11 @@ def to_codes(values: Tensor, dtype: CacheDType) -> tuple[NDArray[Any], bytes]:
 
 
 def from_codes(codes: NDArray[Any], cursor: Cursor, dtype: CacheDType) -> Tensor:
-    """The numbers `(N, W)` of codes, in the precision that they are kept in; of 8 bits, in float32."""
+    """The numbers `(R, N, W)` of codes, in the precision that they are kept in; of 8 bits, in float32."""
     if dtype == "uint8":
-        low, step = np.frombuffer(cursor.take(_SCALE_SIZE * len(codes)), "<f4").reshape(2, -1, 1)
+        num_rows, num_positions, _ = codes.shape
+        scales = np.ascontiguousarray(cursor.take(_SCALE_SIZE * num_positions)).view("<f4")
+        low, step = scales.reshape(num_rows, 2, num_positions, 1).swapaxes(0, 1)
         return torch.from_numpy(low + codes * step)
     signed = codes.view(np.int32 if dtype == "float32" else np.int16)
     return torch.from_numpy(signed).view(getattr(torch, dtype))

@@ -1,8 +1,9 @@
 """One file of a cache: rows in Arrow's stream format, which `datasets` reads too."""
 
 import zlib
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,8 +92,8 @@ class Shard:
             with pa.ipc.open_stream(pa.memory_map(str(path))) as stream:
                 if not stream.schema.equals(SCHEMA):
                     raise DamagedCacheError(f"the shard {str(path)!r} has the columns {stream.schema.names}.")
-                self._batches = list(stream)
-            for batch in self._batches:
+                batches = list(stream)
+            for batch in batches:
                 batch.validate(full=True)
                 if any(column.null_count for column in batch.columns):
                     raise DamagedCacheError(f"the shard {str(path)!r} has rows without an answer.")
@@ -100,16 +101,17 @@ class Shard:
             if isinstance(error, DamagedCacheError):
                 raise
             raise DamagedCacheError(f"the shard {str(path)!r} cannot be read as it was written: {error}.") from error
-        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
+        self._columns = [batch.columns for batch in batches]
+        self._starts: list[int] = [0, *accumulate(batch.num_rows for batch in batches)]
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return self._starts[-1]
 
     def keys(self) -> Any:
         """The keys of all rows, `(N, KEY_SIZE)`, uint8."""
         views = [
             np.frombuffer(column.buffers()[1], np.uint8).reshape(-1, KEY_SIZE)[column.offset :][: len(column)]
-            for column in (batch.column("key") for batch in self._batches)
+            for column, *_ in self._columns
         ]
         return np.concatenate([np.empty((0, KEY_SIZE), np.uint8), *views])
 
@@ -119,11 +121,11 @@ class Shard:
         Raises:
             DamagedCacheError: if it is not as it was written.
         """
-        place = int(np.searchsorted(self._starts, number, side="right")) - 1
-        batch, local = self._batches[place], number - int(self._starts[place])
-        key, num_positions, checksum = (batch.column(name)[local].as_py() for name in SCHEMA.names[:3])
-        row = Row(key, num_positions, *(batch.column(name)[local].as_buffer() for name in SCHEMA.names[3:]))
-        if row.checksum != checksum:
+        place = bisect_right(self._starts, number) - 1
+        local = number - self._starts[place]
+        key, num_positions, checksum, answer, features = (column[local] for column in self._columns[place])
+        row = Row(key.as_py(), num_positions.as_py(), answer.as_buffer(), features.as_buffer())
+        if row.checksum != checksum.as_py():
             raise DamagedCacheError(
                 f"row {number} of the shard {str(self.path)!r} has the checksum {row.checksum}, and {checksum} was "
                 "written: the file is damaged. Download or build the cache again."

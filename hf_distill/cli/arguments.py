@@ -89,7 +89,10 @@ class DataOptions:
     _argument_group_name = "data"
 
     dataset: str = field(
-        metadata={"help": "An id on the Hub, a folder, or a file: csv, tsv, json, jsonl, parquet, arrow, txt."}
+        metadata={
+            "help": "An id on the Hub, a folder (of pictures or sounds too), or a file: csv, tsv, json, jsonl, "
+            "parquet, arrow, txt."
+        }
     )
     dataset_config: str | None = option("Which of its configurations, where it has several.")
     train_split: str = option("The split to train on.", "train")
@@ -105,8 +108,8 @@ class DataOptions:
     max_length: int | None = option("Tokens of a row or block; 128 (questions: 384), or what the model can read.")
     max_target_length: int | None = option("Tokens of a text that is to be written; 128 if left out.")
     sampling_rate: int | None = option("Samples a second of recordings that do not say it.")
-    max_train_samples: int | None = option("Train on the first rows only.")
-    max_eval_samples: int | None = option("Evaluate on the first rows only.")
+    max_train_samples: int | None = option("Train on so many rows only, spread evenly.")
+    max_eval_samples: int | None = option("Evaluate on so many rows only, spread evenly.")
 
 
 @dataclass
@@ -205,6 +208,13 @@ class ReportOptions:
     output_dir: str = field(metadata={"help": "The folder that is written: page, plots, JSON and Markdown."})
     confidence: float = option("Of the intervals.", 0.95)
     num_resamples: int = option("Draws of rows, for intervals and tests.", 1000)
+    exports: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Folders of programs that `hf-distill export` has made of the student. Those in its own folder "
+            "`exports` are found by themselves."
+        },
+    )
     batch_size: int = option("Rows at a time.", 8)
     use_cpu: bool = option("Leave accelerators alone.", False)
 
@@ -237,6 +247,13 @@ class CacheOptions:
     dtype: Literal["float16", "bfloat16", "float32", "uint8"] = field(
         default="float16", metadata={"help": "What numbers are kept in."}
     )
+    layers: str | None = option(
+        "Keep the hidden states of these layers too, for recipes that compare layers: their numbers, as 0,3,-1, or "
+        "those of each side, as 'encoder: [3, 6], decoder: [6]'."
+    )
+    pooled: Literal["first", "last", "mean"] | None = option(
+        "Keep one vector a row of these layers, that of its first or last token or their mean; all tokens if left out."
+    )
     epochs: int | None = option("Of how many epochs to keep the answers, where each has masks of its own (fill-mask).")
     batch_size: int = option("Rows that the teacher reads at once.", 32)
     seed: int = option(
@@ -268,5 +285,6 @@ class SearchOptions:
     min_learning_rate: float = option("Smallest learning rate.", 1e-5)
     max_learning_rate: float = option("Largest learning rate.", 1e-3)
     metric: str | None = option(
-        "The score to be best, without the prefix eval_; that of the task if left out: accuracy, f1, mse, perplexity."
+        "The score to be best, without the prefix eval_; that of the task if left out: accuracy, f1, micro_f1, "
+        "mean_squared_error or perplexity."
     )

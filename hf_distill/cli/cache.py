@@ -4,7 +4,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hf_distill.cli.arguments import CacheOptions, DataOptions, TeacherOptions
-from hf_distill.cli.calls import data_of, task_of
+from hf_distill.cli.calls import data_of, kept_layers_of, task_of
 from hf_distill.jobs.caching import cache
 from hf_distill.training_args import DistillationTrainingArguments
 
@@ -22,6 +22,8 @@ def run(teacher: TeacherOptions, data: DataOptions, what: CacheOptions, said: di
         batch_size=what.batch_size,
         top_k=what.top_k,
         dtype=what.dtype,
+        layers=kept_layers_of(what.layers),
+        pooled=what.pooled,
         epochs=what.epochs,
     ).cache
     if args.process_index == 0:

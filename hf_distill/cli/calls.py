@@ -1,17 +1,22 @@
 """From groups of options to the arguments of the library."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hf_distill import recipes
 from hf_distill.cli.arguments import DataOptions, ObjectiveOptions, StudentOptions
 from hf_distill.cli.option_files import plain_values
-from hf_distill.data_sources import first_rows, load_splits, train_and_evaluation
+from hf_distill.data_sources import load_splits, some_rows, train_and_evaluation
 from hf_distill.errors import ConfigurationError
 from hf_distill.jobs.data import Data, job_data
+from hf_distill.jobs.evidence import arguments_of
 from hf_distill.jobs.models import StudentSource, task_of_model
 from hf_distill.objective import Objective
 from hf_distill.processing import ROLES, TASKS
+from hf_distill.training_args import DistillationTrainingArguments
 
 
 RECIPES: dict[str, Callable[..., Objective]] = {
@@ -48,11 +53,37 @@ def data_of(options: DataOptions, task: str, seed: int, trains: bool = True) -> 
     train, evaluation = train_and_evaluation(splits, train_split, options.eval_split, others, seed)
     return job_data(
         task,
-        None if train is None else first_rows(train, options.max_train_samples),
-        first_rows(evaluation, options.max_eval_samples),
+        None if train is None else some_rows(train, options.max_train_samples),
+        some_rows(evaluation, options.max_eval_samples),
         {role: getattr(options, f"{role}_column") for role in ROLES},
         {name: getattr(options, name) for name in ("max_length", "max_target_length", "sampling_rate")},
     )
+
+
+def rows_unseen_by(model: str, options: DataOptions, task: str) -> Data:
+    """The rows to measure a finished model on.
+
+    Of the data set that a job has trained the model on, they are those that the job has held out, and the rows to
+    train on are there as well.
+    """
+    job = arguments_of(model)
+    if "dataset" not in job or Path(job["dataset"]).resolve() != Path(options.dataset).resolve():
+        return data_of(options, task, 0, trains=False)
+    names = ("train_split", "eval_split", "eval_dataset", "dataset_config")
+    split = {name: job[name] for name in names if name in job and getattr(options, name) == getattr(DataOptions, name)}
+    return data_of(replace(options, **split), task, int(job.get("seed", 42)))
+
+
+def objective_taught_by(student: str) -> Objective | None:
+    """By what a job has taught a student, if one has."""
+    job = arguments_of(student)
+    if "teacher" not in job:
+        return None
+    numbers: dict[str, Any] = {name: float(job[name]) for name in ("temperature", "alpha") if name in job}
+    with TemporaryDirectory() as folder:
+        args = DistillationTrainingArguments(output_dir=folder, use_cpu=True, **numbers)
+    what = ObjectiveOptions(**{name: job[name] for name in ("recipe", "recipe_args") if name in job})
+    return objective_of(what, args) or recipes.hinton(args.temperature, args.alpha)
 
 
 def source_of(options: StudentOptions) -> StudentSource:
@@ -68,6 +99,21 @@ def source_of(options: StudentOptions) -> StudentSource:
     return StudentSource(
         options.student, options.from_scratch, sizes | ({"layers": layers} if layers != "uniform" else {})
     )
+
+
+def kept_layers_of(given: str | None) -> list[int] | dict[str, list[int]] | None:
+    """The layers of which a cache keeps the hidden states, by the sides of the teacher where those are named."""
+    if given is None:
+        return None
+    text = given if given.lstrip()[:1] in ("[", "{") else f"{{{given}}}" if ":" in given else f"[{given}]"
+    layers = plain_values(text, f"layers={given!r}")
+    sides = list(layers.values()) if isinstance(layers, dict) else [layers]
+    if not sides or any(not isinstance(side, list) or any(type(each) is not int for each in side) for side in sides):
+        raise ConfigurationError(
+            f"layers={given!r} names no layers to keep. Give their numbers, as 0,3,-1, or those of each side, as "
+            "'encoder: [3, 6], decoder: [6]'."
+        )
+    return layers  # type: ignore[no-any-return]
 
 
 def objective_of(options: ObjectiveOptions, args: Any) -> Objective | None:

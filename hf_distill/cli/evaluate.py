@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hf_distill.cli.arguments import DataOptions, EvaluationOptions, ModelOptions, OptionalTeacherOptions
-from hf_distill.cli.calls import data_of, task_of
+from hf_distill.cli.calls import rows_unseen_by, task_of
 from hf_distill.jobs.distilling import compare
 from hf_distill.jobs.evidence import table
 from hf_distill.training_args import DistillationTrainingArguments
@@ -22,7 +22,7 @@ def run(
 ) -> None:
     """Measure, print, and write if asked to."""
     task = task_of(model.task, model.model)
-    rows = data_of(data, task, seed=0, trains=False)
+    rows = rows_unseen_by(model.model, data, task)
     with TemporaryDirectory() as folder:
         args = DistillationTrainingArguments(
             output_dir=folder, per_device_eval_batch_size=evaluation.batch_size, use_cpu=evaluation.use_cpu

@@ -3,13 +3,13 @@
 from typing import Any
 
 from hf_distill.cli.arguments import DataOptions, ExportOptions, ModelOptions
-from hf_distill.cli.calls import data_of, task_of
+from hf_distill.cli.calls import rows_unseen_by, task_of
 from hf_distill.jobs.exporting import export
 
 
 def run(model: ModelOptions, data: DataOptions, what: ExportOptions, said: dict[str, Any]) -> None:
     """Export, and say how the program compares."""
-    rows = data_of(data, task_of(model.task, model.model), seed=0, trains=False)
+    rows = rows_unseen_by(model.model, data, task_of(model.task, model.model))
     made = export(
         model.model,
         rows,

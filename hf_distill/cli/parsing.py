@@ -2,6 +2,7 @@
 
 from argparse import Action, ArgumentDefaultsHelpFormatter
 from collections.abc import Sequence
+from difflib import get_close_matches
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
@@ -36,8 +37,8 @@ class ShortHelp(ArgumentDefaultsHelpFormatter):
         return f"{action.option_strings[0]} {value}".rstrip()
 
     def _get_help_string(self, action: Action) -> str | None:
-        is_switch = action.default is None or action.default is False
-        return action.help if is_switch else super()._get_help_string(action)
+        has_none = action.default is None or action.default is False or action.default == []
+        return action.help if has_none else super()._get_help_string(action)
 
 
 def parser_of(name: str, command: Command, with_training: bool) -> HfArgumentParser:
@@ -68,7 +69,11 @@ def parse(name: str, command: Command, words: Sequence[str]) -> tuple[list[Any],
     if "--help_all" in words:
         parser.parse_args(["--help"])
     words = with_file(parser, words)
-    namespace = parser.parse_args(words)
+    namespace, strange = parser.parse_known_args(words)
+    if strange:
+        known = [name for action in parser._actions for name in action.option_strings[:1]]
+        near = get_close_matches(strange[0].partition("=")[0], known, 1)
+        parser.error(f"unrecognized arguments: {' '.join(strange)}" + (f"; is it {near[0]}?" if near else ""))
     if command.trains and command.needs_output and namespace.output_dir is None:
         parser.error("the following arguments are required: --output_dir")
     options = {word.partition("=")[0] for word in words}

@@ -4,7 +4,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hf_distill.cli.arguments import DataOptions, FinishedOptions, ReportOptions, TeacherOptions
-from hf_distill.cli.calls import data_of, task_of
+from hf_distill.cli.calls import objective_taught_by, rows_unseen_by, task_of
 from hf_distill.jobs.finished import report_on
 from hf_distill.report.wording import verdict
 from hf_distill.training_args import DistillationTrainingArguments
@@ -18,7 +18,7 @@ def run(
     said: dict[str, Any],
 ) -> None:
     """Compare, write, and say in a sentence or two what came of it."""
-    rows = data_of(data, task_of(teacher.task, teacher.teacher), seed=0, trains=False)
+    rows = rows_unseen_by(students.student, data, task_of(teacher.task, teacher.teacher))
     with TemporaryDirectory() as folder:
         args = DistillationTrainingArguments(
             output_dir=folder,
@@ -35,6 +35,8 @@ def run(
             what.output_dir,
             confidence=what.confidence,
             num_resamples=what.num_resamples,
+            objective=objective_taught_by(students.student),
+            exports=what.exports,
         )
     print(verdict(report))
     print(f"The report is in {what.output_dir}.")

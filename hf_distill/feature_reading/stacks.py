@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from hf_distill.errors import UnsupportedModelError
 from hf_distill.feature_reading.projections import Projections, is_stack, projections_of, self_attentions
@@ -51,8 +52,8 @@ def stacks_of(model: nn.Module) -> Mapping[str, Stack]:
     found = dict(_stacks(model))
     if not found:
         raise UnsupportedModelError(
-            f"{type(model).__name__} has no list of blocks with attention, so its layers cannot be told apart. Use "
-            "terms that read logits and labels only."
+            f"{type(model).__name__} has no list of blocks with attention, and none of its layers, so these cannot be "
+            "told apart. Use terms that read logits and labels only."
         )
     if len(found) == 1:
         return {"": next(iter(found.values()))}
@@ -76,14 +77,26 @@ def anatomy_of(model: nn.Module) -> Anatomy:
 
 
 def _stacks(model: nn.Module) -> Iterator[tuple[str, Stack]]:
-    """Outermost lists of which every entry holds an attention, with their paths."""
+    """Outermost lists of which every entry holds an attention or is a layer of its model, with their paths."""
     modules = dict(model.named_modules())
     outer: tuple[str, ...] = ()
     for path, module in modules.items():
-        if is_stack(module) and not path.startswith(outer):
+        if (is_stack(module) or _are_layers(module, path, modules)) and not path.startswith(outer):
             outer = (*outer, f"{path}.")
             blocks: Any = module
             yield path, Stack(blocks, _model_above(path, modules))
+
+
+def _are_layers(module: nn.Module, path: str, modules: Mapping[str, nn.Module]) -> bool:
+    """Whether it lists all layers of a model, some or none of which attend (Mamba, and hybrids with attention)."""
+    above: Any = modules[path.rpartition(".")[0]]
+    if not isinstance(module, nn.ModuleList) or not isinstance(above, PreTrainedModel):
+        return False
+    config: Any = above.config
+    is_sized = len(module) == getattr(config, "num_hidden_layers", 0) and isinstance(
+        getattr(config, "hidden_size", None), int
+    )
+    return is_sized and all(isinstance(each, GradientCheckpointingLayer) for each in module)
 
 
 def _model_above(path: str, modules: Mapping[str, nn.Module]) -> PreTrainedModel:

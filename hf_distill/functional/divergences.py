@@ -354,7 +354,8 @@ def distributions(
 def _kl(log_a: Tensor, log_b: Tensor) -> Tensor:
     """KL(a ‖ b) over the last axis; classes without mass in a contribute 0, as their limit does."""
     a = log_a.exp()
-    log_ratio = (log_a - log_b).masked_fill_(a == 0, 0.0)
+    log_ratio = log_a - log_b
+    log_ratio.detach().masked_fill_(a == 0, 0.0)  # its gradient there is a product with 0 as it is
     return (a * log_ratio).sum(dim=-1)
 
 

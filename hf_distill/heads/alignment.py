@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers.utils import logging
 
 from hf_distill.errors import ClassMismatchError, LengthMismatchError, VocabularyMismatchError
-from hf_distill.types import Signals, TopKLogits
+from hf_distill.types import Positions, Signals, TopKLogits
 
 
 logger = logging.get_logger(__name__)
@@ -49,6 +49,23 @@ class Alignment:
     def of_teacher(self, signals: Signals) -> Signals:
         """The teacher's signals, brought onto the student's classes."""
         return signals
+
+
+def check_positions(student: Signals, teacher: Signals | None, where: Positions) -> None:
+    """Both models give class scores for the positions of the batch, no more and no fewer.
+
+    Raises:
+        LengthMismatchError: if one does not, with both shapes.
+    """
+    wanted = where.mask.shape
+    for who, signals in (("student", student), ("teacher", teacher)):
+        if signals is not None and signals.logits.shape[: len(wanted)] != wanted:
+            raise LengthMismatchError(
+                f"the {who}'s outputs have the shape {tuple(signals.logits.shape)}, and the batch has positions of "
+                f"the shape {tuple(wanted)}, so it is not known which output belongs to which position. Where a model "
+                "adds positions of its own (soft prompts, patches of an image), give the batch an entry for each, or "
+                "pass a `head=` whose `logits` leaves them out."
+            )
 
 
 class UnalignedClasses(Alignment):

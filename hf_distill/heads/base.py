@@ -136,8 +136,20 @@ def at_least_float32(tensor: Tensor) -> Tensor:
 
 def one_per_row(batch: Batch) -> Tensor:
     """Bool `(B,)`, True for every row."""
-    tensor = next(value for value in batch.values() if isinstance(value, Tensor) and value.ndim)
+    tensor = _counting_rows(batch)
     return torch.ones(len(tensor), dtype=torch.bool, device=tensor.device)
+
+
+def num_rows(batch: Batch) -> int:
+    """How many rows the batch has."""
+    return len(_counting_rows(batch))
+
+
+def _counting_rows(batch: Batch) -> Tensor:
+    """An entry with one row for each of the batch's: a text where there is one, since one tensor may hold the patches
+    of all images; else the first tensor, since a detector's labels are nested in lists and dictionaries."""
+    texts = {name: batch[name] for name in TEXT_INPUTS if name in batch}
+    return next(value for value in {**texts, **batch}.values() if isinstance(value, Tensor) and value.ndim)
 
 
 def real_tokens(batch: Batch) -> Tensor:

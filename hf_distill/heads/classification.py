@@ -14,6 +14,7 @@ from transformers.trainer_utils import unwrap_peft_model
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.heads.base import Head, one_per_row, real_tokens
+from hf_distill.heads.segmentation import SemanticSegmentationHead
 from hf_distill.types import IGNORED_LABEL, Batch
 
 
@@ -143,16 +144,17 @@ def check_class_indices(batch: Batch, head: Head, student: nn.Module) -> None:
         ConfigurationError: if some are none of the student's.
     """
     num_classes = getattr(getattr(unwrap_peft_model(student), "config", None), "num_labels", None)
-    labels = batch.get("labels")
-    is_index = type(head) in (SingleLabelHead, TokenClassificationHead)
-    if not is_index or num_classes is None or not isinstance(labels, Tensor) or labels.is_floating_point():
+    is_index = type(head) in (SingleLabelHead, TokenClassificationHead, SemanticSegmentationHead)
+    labels = head.targets(batch) if is_index else None
+    if num_classes is None or not isinstance(labels, Tensor) or labels.is_floating_point():
         return
     indices = labels[labels != IGNORED_LABEL]
     outside = indices[(indices < 0) | (indices >= num_classes)]
     if len(outside):
+        ignored = head.ignored_label if isinstance(head, SemanticSegmentationHead) else IGNORED_LABEL
         raise ConfigurationError(
             f"`labels` holds {sorted(set(outside.tolist()))}, and the student has num_labels={num_classes}, so its "
-            f"classes are 0 to {num_classes - 1}. Number the labels from 0 on, with {IGNORED_LABEL} for those that do "
+            f"classes are 0 to {num_classes - 1}. Number the labels from 0 on, with {ignored} for those that do "
             "not count, or load the student with `num_labels=` of the data."
         )
 

@@ -68,9 +68,10 @@ class EmbeddingHead(Head):
         name = "pooler_output" if self.pooling == "pooler" else "last_hidden_state"
         states: Tensor | None = outputs.get(name)
         if states is None:
+            others = "'pooler'" if "pooler_output" in outputs else "…"
             raise UnsupportedModelError(
                 f"the model gives no {name!r}, only {list(outputs)}, so pooling={self.pooling!r} has nothing to read. "
-                "Pass another `head=EmbeddingHead(pooling=…)`, or a `Head` of your own that describes its outputs."
+                f"Pass `head=EmbeddingHead(pooling={others})`, or a `Head` of your own that describes its outputs."
             )
         states = at_least_float32(states)
         if self.pooling == "pooler":

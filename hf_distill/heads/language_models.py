@@ -53,9 +53,9 @@ class CausalLMHead(Head):
     that the loss changes with the padding. That label is left out here.
 
     Args:
-        shifts_labels: whether the model's own loss compares position t with label t + 1. That of BART's, Whisper's and
-            XLNet's decoders compares it with label t: whoever uses those has shifted the labels already. Without
-            labels, all real tokens are compared then.
+        shifts_labels: whether the model's own loss compares position t with label t + 1. That of the decoders of BART,
+            Whisper, ProphetNet and XLNet compares it with label t: whoever uses those has shifted the labels already.
+            Without labels, all real tokens are compared then.
         auto_class: the Auto class of language models, or of those that also look at pictures.
     """
 

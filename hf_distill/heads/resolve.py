@@ -1,6 +1,7 @@
 """Which head a model has."""
 
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from transformers import (
     AutoModelForImageClassification,
     AutoModelForImageTextToText,
     AutoModelForMaskedLM,
+    AutoModelForMultimodalLM,
     AutoModelForMultipleChoice,
     AutoModelForNextSentencePrediction,
     AutoModelForObjectDetection,
@@ -65,8 +67,12 @@ for a yes or no to each."""
 DUAL_ENCODERS = ("ClapModel", "VisionTextDualEncoderModel")
 """Dual encoders that are behind no other Auto class than `AutoModel`."""
 
-UNVERIFIED_ONLOOKERS = ("blip", "blip-2", "instructblip", "instructblipvideo")
-"""Model types that write about pictures with a loss of their own: smoothed, or cut to the end of the sequence."""
+UNVERIFIED_WRITERS = (
+    *("blip", "blip-2", "instructblip", "instructblipvideo"),
+    *("dia", "kyutai_speech_to_text", "musicgen_decoder", "musicgen_melody_decoder"),
+)
+"""Model types that write with a loss of their own, smoothed or cut to the end of the sequence, or write several codes
+at each position."""
 
 REFUSALS = {
     "ForPreTraining": "its loss of pre-training averages over units of its own",
@@ -81,7 +87,7 @@ REFUSALS = {
 
 UNSHIFTED_DECODERS = (
     *("bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "cpmant", "marian", "mbart", "mvp", "pegasus"),
-    *("plbart", "trocr", "whisper", "xlnet"),
+    *("plbart", "prophetnet", "trocr", "whisper", "xlnet"),
 )
 """Model types whose causal language model compares position t with label t in its own loss."""
 
@@ -168,13 +174,24 @@ def _transcriber(model: PreTrainedModel, auto_class: Any) -> Head:
     return CTCHead(count, config.ctc_loss_reduction)
 
 
-def _onlooker(model: PreTrainedModel, auto_class: Any) -> Head:
-    """A model that looks at pictures and writes: by its decoder alone, or from what an encoder has seen."""
+def _writer(model: PreTrainedModel, auto_class: Any) -> Head:
+    """A model that reads, looks or listens, and writes: by its decoder alone, or from what an encoder has made."""
     if "labels" not in inspect.signature(model.forward).parameters:
         raise _unsupported(type(model).__name__, "it takes no labels, so it does not say what its outputs predict")
-    if model.config.model_type in UNVERIFIED_ONLOOKERS:
+    if not model.config.is_encoder_decoder:
+        return _decoder(model, auto_class)
+    _check_verified(model)
+    return SpeechSeq2SeqHead() if auto_class is AutoModelForSpeechSeq2Seq else Seq2SeqHead(auto_class)
+
+
+def _decoder(model: PreTrainedModel, auto_class: Any) -> Head:
+    _check_verified(model)
+    return CausalLMHead(model.config.model_type not in UNSHIFTED_DECODERS, auto_class)
+
+
+def _check_verified(model: PreTrainedModel) -> None:
+    if model.config.model_type in UNVERIFIED_WRITERS:
         raise _unsupported(type(model).__name__, "what its own loss averages over was not verified")
-    return Seq2SeqHead(auto_class) if model.config.is_encoder_decoder else CausalLMHead(auto_class=auto_class)
 
 
 def _dual_encoder(model: PreTrainedModel, auto_class: Any) -> Head:
@@ -186,6 +203,9 @@ def _dual_encoder(model: PreTrainedModel, auto_class: Any) -> Head:
 
 def _bare_model(model: PreTrainedModel, auto_class: Any) -> Head:
     """What a model without a head on top says: pairs if it has two encoders, else one vector."""
+    listed = class_names(auto_class)
+    if any(re.search("For[A-Z]", each.__name__) and each.__name__ in listed for each in type(model).__mro__):
+        raise _unsupported(type(model).__name__, "it has a head on top, whose outputs are of its own kind")
     if _takes_return_loss(model):
         if any(parent.__name__ in DUAL_ENCODERS for parent in type(model).__mro__):
             return _dual_encoder(model, auto_class)
@@ -210,11 +230,12 @@ HEADS: tuple[tuple[Any, Callable[[PreTrainedModel, Any], Head]], ...] = (
     (AutoModelForNextSentencePrediction, lambda model, auto_class: NextSentenceHead()),
     (AutoModelForSemanticSegmentation, _segmenter),
     (AutoModelForObjectDetection, _detector),
-    (AutoModelForSeq2SeqLM, lambda model, auto_class: Seq2SeqHead()),
-    (AutoModelForSpeechSeq2Seq, lambda model, auto_class: SpeechSeq2SeqHead()),
+    (AutoModelForSeq2SeqLM, _writer),
+    (AutoModelForSpeechSeq2Seq, _writer),
     (AutoModelForMaskedLM, lambda model, auto_class: MaskedLMHead()),
-    (AutoModelForCausalLM, lambda model, auto_class: CausalLMHead(model.config.model_type not in UNSHIFTED_DECODERS)),
-    (AutoModelForImageTextToText, _onlooker),
+    (AutoModelForCausalLM, _decoder),
+    (AutoModelForImageTextToText, _writer),
+    (AutoModelForMultimodalLM, _writer),
     (AutoModelForCTC, _transcriber),
     (AutoModelForZeroShotImageClassification, _dual_encoder),
     (AutoModelForTextEncoding, _bare_model),
@@ -225,14 +246,13 @@ XLM a masked one before a causal one, since it shifts no labels. Models without 
 
 _ANY = (True, False)
 _DECODERS: dict[Any, tuple[bool, ...]] = {
-    AutoModelForSeq2SeqLM: (True,),
     AutoModelForSpeechSeq2Seq: (True,),
     AutoModelForMaskedLM: (False,),
     AutoModelForCausalLM: (False,),
     AutoModel: (False,),
 }
-"""Whether a model behind the Auto class must be an encoder–decoder. Audio models that write with a causal decoder are
-listed as sequence to sequence too, and have another contract."""
+"""Whether a model behind the Auto class must be an encoder–decoder. Models that speak are listed as speech to text
+too, with a causal decoder."""
 
 
 def class_names(auto_class: Any) -> set[str]:

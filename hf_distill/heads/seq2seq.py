@@ -14,6 +14,11 @@ from hf_distill.heads.base import Head
 from hf_distill.types import IGNORED_LABEL, Batch, Signals
 
 
+READ_FROM_THE_LAST = ("mbart", "plbart")
+"""Model types whose decoder starts with the last label of a row, and whose own code fails on a row without any. Such a
+row is given one, which is compared nowhere."""
+
+
 class Seq2SeqHead(Head):
     """Encoder–decoders: logits `(B, T, V)`, where position t predicts label t, compared where the labels count.
 
@@ -70,6 +75,10 @@ class SpeechSeq2SeqHead(Seq2SeqHead):
 
 def _shifted_right(model: Any, labels: Tensor) -> Tensor:
     """`(B, T)`: what the model's decoder would read if it were called with these labels."""
+    if getattr(getattr(model, "config", None), "model_type", "") in READ_FROM_THE_LAST:
+        is_empty = (labels == IGNORED_LABEL).all(dim=1, keepdim=True)
+        is_first = torch.arange(labels.shape[1], device=labels.device) == 0
+        labels = labels.masked_fill(is_empty & is_first, model.config.eos_token_id)
     shift = getattr(model, "prepare_decoder_input_ids_from_labels", None)
     if shift is not None:
         shifted: Tensor = shift(labels)

@@ -83,5 +83,6 @@ def job_data(
     found = find_columns(rows.column_names, task.inputs, task.labels, columns or {})
     labels = None
     if task.labels_in_lists is not None and "label" in found:
-        labels = labels_of(rows, found["label"], task.labels_in_lists)
+        others = [each for each in (evaluation,) if each is not rows and found["label"] in each.column_names]
+        labels = labels_of(found["label"], task.labels_in_lists, rows, *others)
     return Data(task_name, train, evaluation, found, labels, settings or {})

@@ -1,6 +1,7 @@
 """The whole job: a teacher, a student, data; a student that has learnt, and what it has learnt."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,13 @@ def distil(
     pair = make_pair(teacher, source, data, args.seed)
     trainer = pair.trainer(args, objective, report_agreement=_can_agree(pair))
     if "teacher" not in evidence.found and (own := _teacher_alone(pair, args)) is not None:
+        evidence.tell("The teacher is measured.")
         evidence.measured("teacher", lambda: measure(own))
-    evidence.measured("student before", lambda: measure(trainer))
+    if "student before" not in evidence.found:
+        evidence.tell("The student is measured as it is made.")
+        evidence.measured("student before", lambda: measure(trainer))
     if "distilled" not in evidence.found:
+        evidence.tell("The student is distilled.")
         train(trainer, resume)
         evidence.measured("distilled", lambda: measure_trained(trainer))
     baseline = None
@@ -72,6 +77,7 @@ def distil(
         folder = f"{args.output_dir}/{BASELINE}"
         baseline = trainer_for(student, data, pair.student_reading, args, output_dir=folder, **LABELS_ALONE)
         if "labels alone" not in evidence.found:
+            evidence.tell("The same student is trained on the labels alone.")
             train(baseline, resume)
             evidence.measured("labels alone", lambda: measure(baseline))
     trials = None
@@ -86,6 +92,7 @@ def distil(
             if each.state.global_step == 0:  # an earlier run has trained it
                 each.model.load_state_dict(load_model(str(each.args.output_dir), data.task_name).state_dict())
                 load_state(each, str(each.args.output_dir))
+        evidence.tell("The report is made.")
         write_report(trainer, None if baseline is None else baseline.model, programs, trials)
     return evidence.found
 
@@ -113,8 +120,11 @@ def fine_tune(
     """Train a model on the labels alone, as a teacher has to be, and measure it before and after."""
     alone = {**LABELS_ALONE, "push_to_hub": args.push_to_hub}
     trainer = trainer_for(model, data, data.reading(model, processor), args, **alone)
-    evidence.measured("before", lambda: measure(trainer))
+    if "before" not in evidence.found:
+        evidence.tell("The model is measured as it is.")
+        evidence.measured("before", lambda: measure(trainer))
     if "fine-tuned" not in evidence.found:
+        evidence.tell("The model is fine-tuned.")
         train(trainer, resume)
         evidence.measured("fine-tuned", lambda: measure(trainer))
     return evidence.found
@@ -124,6 +134,7 @@ def compare(
     model: str, teacher: str | None, data: Data, args: DistillationTrainingArguments
 ) -> Mapping[str, Mapping[str, Any]]:
     """Measure a model, and beside it a teacher: also how often the two choose the same class."""
+    data = replace(data, train=None)
     if teacher is None:
         loaded = load_model(model, data.task_name)
         reading = data.reading(loaded, load_processor(model, data.task_name))

@@ -43,6 +43,11 @@ class Evidence:
         found: Mapping[str, Any] = self.found[name]
         return found
 
+    def tell(self, what: str) -> None:
+        """Say what the job does next."""
+        if self.writes:
+            print(f"\n{what}", flush=True)
+
     def save(self) -> None:
         """Write the file, all of it or nothing."""
         if self.writes:
@@ -58,14 +63,15 @@ def open_job(folder: str | Path, arguments: Mapping[str, Any], resume: bool, wri
     """
     path = Path(folder) / ARGUMENTS
     if path.is_file():
-        before = _kept(path, yaml.safe_load)
-        if not resume:
+        before = arguments_of(folder)
+        has_begun = any(each.name != ARGUMENTS for each in Path(folder).iterdir())
+        if not resume and has_begun:
             raise ConfigurationError(
                 f"output_dir={str(folder)!r} holds a job that was started before. Go on with it by `resume`, or take "
                 "another folder."
             )
         names = (name for name in {**before, **arguments} if name != "resume")
-        changed = [name for name in names if before.get(name) != arguments.get(name)]
+        changed = [name for name in names if has_begun and before.get(name) != arguments.get(name)]
         if changed:
             said = ", ".join(f"{name}: {before.get(name)!r} before, {arguments.get(name)!r} now" for name in changed)
             logger.warning(f"The job goes on with other arguments than it was started with ({said}).")
@@ -73,6 +79,16 @@ def open_job(folder: str | Path, arguments: Mapping[str, Any], resume: bool, wri
     if writes:
         write_whole(path, yaml.safe_dump(dict(arguments), sort_keys=False, allow_unicode=True))
     return Evidence(folder, writes)
+
+
+def arguments_of(folder: str | Path) -> dict[str, Any]:
+    """What was said to the job that has left its model in a folder; nothing, if none has.
+
+    Raises:
+        ConfigurationError: if the file was changed or damaged since.
+    """
+    path = Path(folder) / ARGUMENTS
+    return _kept(path, yaml.safe_load) if path.is_file() else {}
 
 
 def _kept(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:

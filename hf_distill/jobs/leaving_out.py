@@ -54,6 +54,7 @@ def without_each(
     for name, each in objectives.items():
 
         def measured(name: str = name, each: Objective = each) -> Mapping[str, Any]:
+            evidence.tell(f"The student is trained for {num_steps} steps to see which term helps: {name}.")
             folder = f"{args.output_dir}/trials/{name.replace('/', '-')}"
             student = make_student(source, pair.teacher, pair.data.task_name, args.seed)
             changes = {**TRIAL, **DEFAULTS, "max_steps": num_steps, "report_agreement": metric == "agreement"}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import transformers
@@ -34,7 +35,7 @@ def task_of_model(name_or_path: str) -> str:
     """The task of a model, or of the one whose answers are in a cache, by the class that its configuration names."""
     if is_cache(name_or_path):
         return task_of(CachedTeacher(name_or_path).config)
-    return task_of(AutoConfig.from_pretrained(name_or_path))
+    return task_of(_from_pretrained(AutoConfig, name_or_path))
 
 
 def load_model(name_or_path: str, task: str, **configuration: Any) -> PreTrainedModel:
@@ -49,7 +50,7 @@ def load_model(name_or_path: str, task: str, **configuration: Any) -> PreTrained
             "Name the model that gave them."
         )
     auto_class = getattr(transformers, TASKS[task].auto_class)
-    model: PreTrainedModel = auto_class.from_pretrained(name_or_path, **configuration)
+    model: PreTrainedModel = _from_pretrained(auto_class, name_or_path, **configuration)
     return model
 
 
@@ -65,7 +66,7 @@ def load_with_classes(name_or_path: str, task: str, labels: Labels | None, seed:
     """
     set_seed(seed)
     auto_class = getattr(transformers, TASKS[task].auto_class)
-    config: Any = AutoConfig.from_pretrained(name_or_path)
+    config: Any = _from_pretrained(AutoConfig, name_or_path)
     if labels is None or set(config.architectures or ()) & class_names(auto_class):
         return load_model(name_or_path, task)
     return load_model(name_or_path, task, **labels.configuration())
@@ -75,7 +76,7 @@ def load_processor(name_or_path: str, task: str) -> Any:
     """What reads for a model, or has read for a cache: its tokenizer, image processor or feature extractor."""
     if is_cache(name_or_path):
         name_or_path = CachedTeacher(name_or_path).name_or_path
-    return getattr(transformers, TASKS[task].auto_processor).from_pretrained(name_or_path)
+    return _from_pretrained(getattr(transformers, TASKS[task].auto_processor), name_or_path)
 
 
 def make_student(
@@ -107,7 +108,7 @@ def make_student(
         cut: PreTrainedModel = student_from_teacher(teacher, **wanted)
         return cut
     auto_class = getattr(transformers, TASKS[task].auto_class)
-    config: Any = AutoConfig.from_pretrained(source.name_or_path)
+    config: Any = _from_pretrained(AutoConfig, source.name_or_path)
     has_head = bool(set(config.architectures or ()) & class_names(auto_class))
     if TASKS[task].labels_in_lists is not None and not (has_head and not source.from_scratch):
         config.update({name: getattr(teacher.config, name) for name in CLASSES})
@@ -115,6 +116,22 @@ def make_student(
         student: PreTrainedModel = auto_class.from_config(config)
         return student
     return load_model(source.name_or_path, task, config=config)
+
+
+def _from_pretrained(kind: Any, name_or_path: str, **options: Any) -> Any:
+    """What `kind.from_pretrained` loads.
+
+    Raises:
+        ConfigurationError: if there is no such folder, and nothing of that name was found on the Hub.
+    """
+    try:
+        return kind.from_pretrained(name_or_path, **options)
+    except OSError as error:
+        if Path(name_or_path).exists():
+            raise
+        raise ConfigurationError(
+            f"the model {name_or_path!r} is no folder, seen from {Path.cwd()}, and was not found on the Hub: {error}"
+        ) from error
 
 
 def reads_alike(processor: Any, other: Any) -> bool:

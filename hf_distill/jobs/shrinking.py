@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from hf_distill.errors import ConfigurationError
 from hf_distill.jobs.data import Data
 from hf_distill.jobs.distilling import distil
 from hf_distill.jobs.evidence import Evidence
@@ -29,6 +30,8 @@ TIMED_STEPS, WARM_UP = 6, 2
 class Plan:
     """What is going to be done, and what it takes."""
 
+    budget: Mapping[str, Any]
+    """What was asked for."""
     student: str
     """In words."""
     sizes: Mapping[str, Any]
@@ -65,7 +68,8 @@ def plan_of(
     model = load_model(teacher, data.task_name)
     reading = data.reading(model, load_processor(teacher, data.task_name))
     with TemporaryDirectory() as folder:
-        trainer = trainer_for(model, data, reading, args, output_dir=folder, **LABELS_ALONE)
+        rows_to_time = replace(data, train=None)
+        trainer = trainer_for(model, rows_to_time, reading, args, output_dir=folder, **LABELS_ALONE)
         rows = sampled_rows(trainer.eval_dataset, args.per_device_eval_batch_size)
         batch = collated(trainer, rows, for_evaluation=True)
         inputs = {name: value for name, value in batch.items() if name not in trainer.head.label_names}
@@ -75,7 +79,7 @@ def plan_of(
     seconds_of_step, steps = _step_seconds(pair, args), num_steps(pair, args)
     seconds = 2 * steps * seconds_of_step
     cost = None if cost_per_hour is None else seconds / 3600 * cost_per_hour
-    return Plan(str(found), found.sizes, steps, seconds_of_step, seconds, cost)
+    return Plan(asdict(budget), str(found), found.sizes, steps, seconds_of_step, seconds, cost)
 
 
 def shrink(
@@ -101,7 +105,19 @@ def kept_plan(
     evidence: Evidence,
     cost_per_hour: float | None = None,
 ) -> Plan:
-    """The plan that an earlier run of the job has made, since another measurement might choose another student."""
+    """The plan that an earlier run of the job has made, since another measurement might choose another student.
+
+    Raises:
+        ConfigurationError: if that run has begun with a student for another budget.
+    """
+    made_for = evidence.found.get("plan", {}).get("budget", asdict(budget))
+    if made_for != asdict(budget):
+        if "student before" in evidence.found:
+            raise ConfigurationError(
+                f"budget={asdict(budget)} is asked for, and the job has begun with a student for {made_for}. Take "
+                "another output_dir for it."
+            )
+        del evidence.found["plan"]
     return Plan(**evidence.measured("plan", lambda: asdict(plan_of(teacher, budget, data, args, cost_per_hour))))
 
 

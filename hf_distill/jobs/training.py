@@ -11,10 +11,12 @@ from transformers import PreTrainedModel, TrainerState, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 
 from hf_distill.checkpoints import checkpoints, is_unfinished
+from hf_distill.errors import ConfigurationError
 from hf_distill.jobs.data import Data
 from hf_distill.objective import Objective
 from hf_distill.preemption import SaveOnSignal
 from hf_distill.processing import Reading
+from hf_distill.recipes import hinton
 from hf_distill.teachers import CachedTeacher
 from hf_distill.trainer import DistillationTrainer
 from hf_distill.training_args import DistillationTrainingArguments
@@ -50,10 +52,21 @@ def trainer_for(
     Args:
         teacher_processor: the teacher's own, where it reads other inputs than the student.
         changes: fields of `args` that are other for this Trainer.
+
+    Raises:
+        ConfigurationError: if labels are learnt from, and no column of the data set holds any.
     """
     args = copy.copy(args)
     for name, value in changes.items():
         setattr(args, name, value)
+    reads_labels = (objective or hinton(args.temperature, args.alpha)).requires.labels
+    if data.train is not None and not data.has_labels and reads_labels:
+        alone = "" if teacher is None else ", or learn from the teacher alone, as `alpha=0` does"
+        raise ConfigurationError(
+            f"no column of labels was found, and they are learnt from: the data set has the columns "
+            f"{', '.join(data.train.column_names)}. Name it by `label_column`{alone}."
+        )
+    args.dataloader_pin_memory = args.dataloader_pin_memory and args.device.type != "cpu"  # which torch warns of
     args.enable_jit_checkpoint = True  # Ctrl-C and SIGTERM leave a checkpoint
     args.prediction_loss_only = data.task.scores is None
     args.remove_unused_columns = args.remove_unused_columns and not data.task.reads_raw

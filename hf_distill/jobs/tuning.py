@@ -17,7 +17,7 @@ from hf_distill.training_args import DistillationTrainingArguments
 
 
 STUDY = "study.db"
-TO_BE_HIGH = ("accuracy", "f1", "exact_match", "pearson", "agreement")
+TO_BE_HIGH = ("accuracy", "f1", "macro_f1", "micro_f1", "exact_match", "pearson", "agreement")
 """Scores of which more is better; of all others less is."""
 
 
@@ -47,7 +47,9 @@ def main_score(pair: Pair) -> str:
     if pair.data.task.scores is None or not pair.data.has_labels:
         return "perplexity" if pair.data.has_labels else "loss"
     if pair.student_reading.problem == "regression":
-        return "mse"
+        return "mean_squared_error"
+    if pair.student_reading.problem == "multi_label_classification":
+        return "micro_f1"
     return "accuracy" if pair.student_reading.problem is not None else "f1"
 
 

@@ -92,7 +92,7 @@ def answer_scores(rows: Dataset, reading: Reading) -> Callable[[EvalPrediction],
             text = row[context][offsets[first, 0] : offsets[last, 1]]
             found.append(_text_scores(text, row[reading.columns["label"]]["text"]))
         means = np.mean(found, axis=0)
-        return {"exact_match": 100 * float(means[0]), "f1": 100 * float(means[1])}
+        return {"exact_match": float(means[0]), "f1": float(means[1])}
 
     return scores
 

@@ -16,6 +16,9 @@ logger = logging.get_logger(__name__)
 NO_LABEL = (None, -1)
 """What data sets write where a label is not known."""
 
+MAX_WHOLE_NUMBERS = 20
+"""So many different whole numbers as floats may be classes that were meant."""
+
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 
 
@@ -41,13 +44,16 @@ class Labels:
         }
 
 
-def labels_of(rows: Dataset, column: str, in_lists: Literal["classes of tokens", "classes of rows"]) -> Labels:
+def labels_of(
+    column: str, in_lists: Literal["classes of tokens", "classes of rows"], rows: Dataset, *others: Dataset
+) -> Labels:
     """The labels in a column.
 
     Args:
-        rows: the training rows; names that are no feature of the data set are collected from them.
         column: the column.
         in_lists: what a list of labels is: one for each token, or all that fit a row (a multi-label problem).
+        rows, others: names that are no feature of the data set are collected from all of these rows, since a rare
+            class may stand in the rows to evaluate on alone.
 
     Raises:
         ConfigurationError: if the labels are neither classes nor numbers.
@@ -61,9 +67,10 @@ def labels_of(rows: Dataset, column: str, in_lists: Literal["classes of tokens",
         return Labels(problem, tuple(range(feature.num_classes)), tuple(feature.names))
     dtype = getattr(feature, "dtype", "")
     if "float" in dtype and inner is None:
+        _warn_of_whole_numbers(rows, column)
         return Labels("regression", (), None)
     is_value = "string" in dtype or "int" in dtype
-    values: Iterable[Any] = rows[column] if is_value else ()
+    values: Iterable[Any] = chain.from_iterable(each[column] for each in (rows, *others)) if is_value else ()
     found = {value for value in (values if inner is None else chain.from_iterable(values)) if value not in NO_LABEL}
     if dtype in ("string", "large_string"):
         return Labels(problem, tuple(sorted(found)), tuple(sorted(found)))
@@ -75,6 +82,16 @@ def labels_of(rows: Dataset, column: str, in_lists: Literal["classes of tokens",
         f"label_column={column!r} holds {feature}, which is no class and no number. Name another column, or turn its "
         "values into strings, whole numbers (classes) or floats (a regression)."
     )
+
+
+def _warn_of_whole_numbers(rows: Dataset, column: str) -> None:
+    """A class number becomes a float where the column of a file has gaps."""
+    found = {value for value in rows[column] if value is not None and value == value}
+    if len(found) <= MAX_WHOLE_NUMBERS and all(float(value).is_integer() for value in found):
+        logger.warning(
+            f"label_column={column!r} holds the floats {', '.join(map(str, sorted(found)))}, which are learnt as "
+            "numbers (a regression). If they are classes, write them as words or whole numbers, and leave none empty."
+        )
 
 
 def class_ids(labels: Labels, config: Any) -> dict[Hashable, int]:

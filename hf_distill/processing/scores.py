@@ -16,7 +16,10 @@ Scores = Callable[[EvalPrediction], dict[str, float]]
 
 
 def class_scores(rows: Dataset, reading: Reading) -> Scores:
-    """Accuracy and F1 of classes; for a regression the squared error and Pearson's correlation."""
+    """Accuracy and F1 of classes; for a regression the squared error and Pearson's correlation.
+
+    They are called as a report calls them.
+    """
 
     def scores(prediction: EvalPrediction) -> dict[str, float]:
         logits, labels = _first(prediction.predictions), np.asarray(prediction.label_ids)
@@ -24,17 +27,20 @@ def class_scores(rows: Dataset, reading: Reading) -> Scores:
             guesses = logits.reshape(len(labels), -1)[:, 0]
             error = float(np.mean((guesses - labels) ** 2))
             is_constant = np.ptp(guesses) == 0 or np.ptp(labels) == 0
-            return {"mse": error, "pearson": 0.0 if is_constant else float(np.corrcoef(guesses, labels)[0, 1])}
+            return {
+                "mean_squared_error": error,
+                "pearson": 0.0 if is_constant else float(np.corrcoef(guesses, labels)[0, 1]),
+            }
         if reading.problem == "multi_label_classification":
             chosen, true = logits > 0, labels > 0.5
             hits = int((chosen & true).sum())
             return {
-                "accuracy": float((chosen == true).all(-1).mean()),
-                "f1": 2 * hits / max(int(chosen.sum() + true.sum()), 1),
+                "exact_match": float((chosen == true).all(-1).mean()),
+                "micro_f1": 2 * hits / max(int(chosen.sum() + true.sum()), 1),
             }
         counted = labels != IGNORED_LABEL
         guesses, truths = logits.argmax(-1)[counted], labels[counted]
-        return {"accuracy": float((guesses == truths).mean()), "f1": macro_f1(guesses, truths)}
+        return {"accuracy": float((guesses == truths).mean()), "macro_f1": macro_f1(guesses, truths)}
 
     return scores
 

@@ -1,6 +1,7 @@
 """The report of a distillation, made by the trainer's own teacher, student, head and data."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -31,12 +32,14 @@ from hf_distill.report.results import (
     ModelResult,
 )
 from hf_distill.report.sources import hub_id
-from hf_distill.report.term_words import term_rows
+from hf_distill.report.term_words import term_settings
 from hf_distill.report.user_metrics import user_metrics
 from hf_distill.teachers import CachedTeacher, online_teachers
 
 
 MAX_CURVE_POINTS = 500
+UNTRIED = "The terms were not tried"
+"""How a note on them begins."""
 
 
 def distillation_report(
@@ -299,14 +302,14 @@ def _settings(trainer: Any) -> dict[str, str]:
     args = trainer.args
     device = torch.cuda.get_device_name(args.device) if args.device.type == "cuda" else str(args.device)
     measured = {
-        "measured on": f"{device}, {torch.get_num_threads()} CPU threads",
+        "date": date.today().isoformat(),
+        "measured on": f"{device}, CPU threads: {torch.get_num_threads()}",
         "versions": f"torch {torch.__version__}, transformers {transformers.__version__}",
     }
     if trainer.state.global_step == 0:  # another one has trained the student, in a way of its own
         return measured
-    terms = term_rows(trainer.distillation_objective)
     return {
-        **{f"term {name}": f"weight {weight}, {words.strip('`')}" for name, weight, words in terms},
+        **term_settings(trainer.distillation_objective),
         "learning rate": f"{args.learning_rate:g}",
         "batch size": str(args.train_batch_size * args.gradient_accumulation_steps * args.world_size),
         "steps": str(trainer.state.global_step),
@@ -330,7 +333,7 @@ def _notes(trainer: Any, baseline: Any, metrics: Any, terms: Any, answers: Answe
         ),
         "Only the likeliest tokens of the teacher are kept, so it has no scores of its own here, and KL is taken over "
         "these tokens and all others together.": gives_top_k,
-        "The terms were not rehearsed: the trainer has no training data that could be read.": not terms,
+        f"{UNTRIED}: it is not known how the student was taught, or there are no rows to train on.": not terms,
         "The teacher is no single model, so it was not timed.": _only_teacher(trainer) is None and not is_cached,
         "The teacher is a cache of answers: it was not timed, and `compute_metrics` knows nothing of it.": is_cached,
         "Perplexity and accuracy are those of the next token given the true text before it; no text was generated.": (

@@ -28,9 +28,10 @@ def to_markdown(report: DistillationReport, level: int = 1) -> str:
         "Which term helped": wording.left_out_table(report),
         "How": wording.settings_table(report.settings),
     }
+    below = {"Terms": wording.term_note(report), "Which term helped": wording.left_out_note(report)}
     for heading, table in sections.items():
         if table[1]:
-            parts += [f"{mark}# {heading}", markdown_table(table)]
+            parts += [f"{mark}# {heading}", markdown_table(table), *filter(None, [below.get(heading)])]
     if report.notes:
         parts += [f"{mark}# Notes", "\n".join(f"- {note}" for note in report.notes)]
     return "\n\n".join(parts) + "\n"

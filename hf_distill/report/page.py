@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -12,7 +13,7 @@ from hf_distill.report.wording import NAMES, Table
 
 
 STYLE = """
-:root { color-scheme: light dark; --ink: #16202a; --faint: #8a949e; --paper: #ffffff; --card: #f5f7f9;
+:root { color-scheme: light dark; --ink: #16202a; --faint: #626c76; --paper: #ffffff; --card: #f5f7f9;
   --line: #dde3e8; --teacher: #7a5195; --baseline: #a86d00; --student: #00798c; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8edf1; --faint: #8d98a3; --paper: #12171c; --card: #1b2229;
   --line: #313b45; --teacher: #bf9ad8; --baseline: #efb04a; --student: #45c2d4; } }
@@ -28,15 +29,25 @@ h2 { font-size: 1.2rem; margin: 2.5rem 0 .75rem; }
 .tile { background: var(--card); border-radius: .6rem; padding: .8rem .9rem; }
 .tile b { display: block; font-size: 1.5rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
 .tile span { font-size: .85rem; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
-figure { margin: 0; padding: .75rem; background: var(--card); border-radius: .6rem; break-inside: avoid; }
-figure svg { display: block; width: 100%; height: auto; }
+.legend { list-style: none; display: flex; flex-wrap: wrap; gap: .2rem 1.5rem; margin: 0 0 1rem; padding: 0;
+  font-size: .9rem; }
+.legend li::before { content: ""; display: inline-block; width: .7em; height: .7em; margin-right: .5em;
+  border-radius: .15em; background: var(--mark); }
+.plots { margin: 1.25rem 0 0; columns: 24rem; column-gap: 1rem; }
+.beside { align-items: start; display: grid; gap: 0 2rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); }
+.beside .plots { margin: .5rem 0 0; }
+figure { margin: 0 0 1rem; padding: .75rem; background: var(--card); border-radius: .6rem; break-inside: avoid; }
+figure svg { overflow: visible; display: block; width: 100%; height: auto; }
 figcaption { font-size: .875rem; margin-top: .4rem; }
 .scroll { overflow-x: auto; } .scroll + .scroll { margin-top: 1.5rem; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .45rem .7rem .45rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-thead th { font-weight: 600; white-space: nowrap; }
+th, td { text-align: right; padding: .45rem 0 .45rem 1.2rem; border-bottom: 1px solid var(--line);
+  vertical-align: top; }
+thead th { font-weight: 600; }
 tbody th { font-weight: 500; }
+th:first-child { text-align: left; padding-left: 0; }
+td { white-space: nowrap; }
 .example { border-top: 1px solid var(--line); padding: .8rem 0; break-inside: avoid; }
 .example p { margin: 0 0 .4rem; overflow-wrap: anywhere; }
 .kind { font-size: .8rem; font-weight: 600; color: var(--student); }
@@ -50,7 +61,8 @@ details { margin-top: 1rem; } summary { cursor: pointer; }
     text-align: right; white-space: nowrap; }
   .narrow th { font-weight: 700; text-align: left; white-space: normal; overflow-wrap: anywhere; }
   .narrow td::before { content: attr(data-label); color: var(--faint); text-align: left; white-space: normal; }
-  dl { grid-template-columns: 1fr; } dt { font-weight: 600; }
+  .settings { grid-template-columns: 1fr; } .settings dt { font-weight: 600; }
+  .example dl { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
 }
 @media print { main { max-width: none; padding: 0; } .scroll { overflow: visible; } body { font-size: 11pt; } }
 """
@@ -63,23 +75,30 @@ def to_html(report: DistillationReport) -> str:
         ImportError: if Matplotlib, which draws the plots, is missing.
     """
     source = report.models["student"].source or report.models["student"].class_name
+    plots = {name: _plot(name, *drawn) for name, drawn in figures(report).items()}
     quality = _table(wording.metric_table(report)) + _table(wording.likeness_table(report))
+    cost = _table(wording.cost_table(report))
     sections = {
-        "Quality": quality,
-        "Plots": _plots(report),
-        "Cost": _table(wording.cost_table(report)) + _folded("Every timed size", _table(wording.timing_table(report))),
-        "Exports": _table(wording.export_table(report)),
-        "Terms": _table(wording.term_table(report)),
-        "Which term helped": _table(wording.left_out_table(report)),
-        "Classes": _table(wording.class_table(report)),
-        "Rows on which they differ": "".join(map(_example, report.examples)),
+        "Quality": quality
+        + _grid(plots, "metrics", "classes", "reliability")
+        + _folded("Every class", _table(wording.class_table(report)))
+        + _folded("Calibration", _bins(report)),
+        "Cost": f'<div class="beside">{cost}{_grid(plots, "timings")}</div>'
+        + _folded("Every timed size", _table(wording.timing_table(report))),
+        "The student in other runtimes": _table(wording.export_table(report)),
+        "Rows on which they differ": _examples(report),
+        "Training": _grid(plots, "losses", "evaluations") + _folded("First and last values", _curves(report)),
+        "How each term pulls on the student as it is now": _table(wording.term_table(report))
+        + _small(wording.term_note(report)),
+        "Which term helped": _table(wording.left_out_table(report)) + _small(wording.left_out_note(report)),
         "How it was trained and measured": _settings(report),
         "What was not measured": "".join(f"<p>{escape(note)}</p>" for note in report.notes),
     }
     body = "".join(f"<section><h2>{name}</h2>{content}</section>" for name, content in sections.items() if content)
     measured = (
         f"{report.num_rows:,} rows. Brackets hold {report.confidence:.0%} intervals, by a bootstrap of "
-        f"{report.num_resamples:,} draws of rows; p is that of a paired randomisation test."
+        f"{report.num_resamples:,} draws of rows; p says how often chance alone would differ as much, by a paired "
+        "randomisation test."
     )
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -87,8 +106,17 @@ def to_html(report: DistillationReport) -> str:
         '<link rel="icon" href="data:,">'
         f"<title>Distillation report: {escape(source)}</title><style>{STYLE}</style></head><body><main>"
         f'<h1>Distillation report</h1><p class="verdict">{escape(wording.verdict(report))}</p>'
-        f'{_tiles(report)}<p class="small">{measured}</p>{body}</main></body></html>\n'
+        f'{_tiles(report)}{_legend(report)}<p class="small">{measured}</p>{body}</main></body></html>\n'
     )
+
+
+def _legend(report: DistillationReport) -> str:
+    """Who is compared, in the colours of the plots."""
+    items = [
+        f'<li style="--mark: var(--{name})"><b>{escape(NAMES[name])}</b>: {escape(words)}</li>'
+        for name, words in wording.who_is_who(report).items()
+    ]
+    return f'<ul class="legend">{"".join(items)}</ul>'
 
 
 def _tiles(report: DistillationReport) -> str:
@@ -131,23 +159,31 @@ def _table(table: Table) -> str:
     return f'<div class="scroll" tabindex="0"><table class="narrow">{body}</table></div>'
 
 
-def _plots(report: DistillationReport) -> str:
-    drawn = [
-        f"<figure>{inline_svg(figure, name, caption)}<figcaption>{escape(caption)}</figcaption></figure>"
-        for name, (caption, figure) in figures(report).items()
-    ]
-    curves = [
+def _plot(name: str, caption: str, figure: Any) -> str:
+    return f"<figure>{inline_svg(figure, name, caption)}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _grid(plots: Mapping[str, str], *names: str) -> str:
+    """Those of the named plots that were drawn."""
+    drawn = "".join(plots[name] for name in names if name in plots)
+    return f'<div class="plots">{drawn}</div>' if drawn else ""
+
+
+def _curves(report: DistillationReport) -> str:
+    rows = [
         [name, f"{len(points)}", wording.number(points[0][1]), wording.number(points[-1][1])]
         for name, points in report.curves.items()
     ]
-    bins = [
+    return _table((["curve", "points", "first", "last"], rows))
+
+
+def _bins(report: DistillationReport) -> str:
+    rows = [
         [NAMES[name], f"{each.confidence:.3f}", f"{each.accuracy:.3f}", f"{100 * each.share:.1f} %"]
         for name, model in report.models.items()
         for each in (model.calibration.bins if model.calibration else ())
     ]
-    numbers = _table((["curve", "points", "first", "last"], curves))
-    numbers += _table((["model", "confidence", "accuracy", "share of answers"], bins))
-    return f'<div class="plots">{"".join(drawn)}</div>{_folded("Numbers behind the curves", numbers)}' if drawn else ""
+    return _table((["model", "confidence", "accuracy", "share of answers"], rows))
 
 
 def inline_svg(figure: Any, name: str, caption: str) -> str:
@@ -170,6 +206,11 @@ def inline_svg(figure: Any, name: str, caption: str) -> str:
     return svg.replace(INK, "var(--ink)").replace(FAINT, "var(--faint)")
 
 
+def _examples(report: DistillationReport) -> str:
+    examples = "".join(map(_example, report.examples))
+    return f'<div class="beside">{examples}</div>' if examples else ""
+
+
 def _example(example: Example) -> str:
     said = {NAMES[name]: answer for name, answer in example.answers.items()}
     if example.label:
@@ -182,7 +223,11 @@ def _example(example: Example) -> str:
 
 def _settings(report: DistillationReport) -> str:
     pairs = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in report.settings.items())
-    return f"<dl>{pairs}</dl>" if pairs else ""
+    return f'<dl class="settings">{pairs}</dl>' if pairs else ""
+
+
+def _small(words: str) -> str:
+    return f'<p class="small">{escape(words)}</p>' if words else ""
 
 
 def _folded(summary: str, content: str) -> str:

@@ -13,6 +13,8 @@ COLORS = {"teacher": "#7a5195", "baseline": "#bc7a00", "student": "#00798c"}
 """Told apart by people who see no red or green, and by shape and order where there is no colour."""
 INK, FAINT = "#101418", "#9aa3ab"
 """Text and grid, which the page replaces by its own."""
+CURVES = (INK, "#d1495b", "#3f8f4f", "#3d7ab8", "#b5651d", "#8a6fbf")
+"""Of terms, which are no models."""
 MARKERS = {"teacher": "s", "baseline": "^", "student": "o"}
 STYLE: Any = {
     "font.size": 9,
@@ -86,8 +88,10 @@ def _reliability(figure: Any, report: DistillationReport) -> bool:
     for name, model in report.models.items():
         if model.calibration is not None:
             bins = model.calibration.bins
-            style = {"color": COLORS[name], "marker": MARKERS[name], "label": NAMES[name], "markersize": 4}
-            axes.plot([each.confidence for each in bins], [each.accuracy for each in bins], **style)
+            style = {"color": COLORS[name], "marker": MARKERS[name], "label": NAMES[name]}
+            points = [each.confidence for each in bins], [each.accuracy for each in bins]
+            axes.plot(*points, **style, markersize=3, linewidth=1)
+            axes.scatter(*points, s=[4 + 120 * each.share for each in bins], **{**style, "label": None}, alpha=0.5)
             has_any = True
     axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
     if has_any:
@@ -106,17 +110,17 @@ def _evaluations(figure: Any, report: DistillationReport) -> bool:
 def _curves(figure: Any, report: DistillationReport, chosen: Callable[[str], bool], label: str) -> bool:
     curves = {name: points for name, points in report.curves.items() if chosen(name) and len(points) > 1}
     axes = figure.subplots()
-    palette = [*COLORS.values(), "#c8553d", "#4f6d3a", INK]
     for index, (name, points) in enumerate(curves.items()):
         steps, heights = zip(*points, strict=True)
         style = ["-", "--", ":", "-."][index % 4]
-        axes.plot(steps, heights, style, color=palette[index % len(palette)], label=name, linewidth=1.6)
+        axes.plot(steps, heights, style, color=CURVES[index % len(CURVES)], label=name, linewidth=1.6)
     values = [value for points in curves.values() for _, value in points]
     if values and min(values) > 0 and max(values) / min(values) > 30:
         axes.set_yscale("log")
     axes.set(xlabel="step", ylabel=label)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     if curves:
-        axes.legend(fontsize=8)
+        figure.legend(fontsize=8, loc="outside lower center", ncols=3)
     return bool(curves)
 
 
@@ -164,6 +168,7 @@ def _classes(figure: Any, report: DistillationReport) -> bool:
             label = NAMES[model] if height == 0 else None
             axes.plot(100 * value, height, MARKERS[model], color=COLORS[model], markersize=5, label=label)
     axes.set(yticks=range(len(known)), yticklabels=[each.name[:24] for each in known], xlabel="F1, %")
+    axes.set_ylim(-0.6, len(known) - 0.4)
     figure.legend(*axes.get_legend_handles_labels(), fontsize=8, loc="outside upper center", ncols=3)
     return True
 
@@ -171,7 +176,10 @@ def _classes(figure: Any, report: DistillationReport) -> bool:
 PLOTS: Mapping[str, tuple[str, Callable[[Any, DistillationReport], bool]]] = {
     "metrics": ("Metrics of every model with their intervals", _metrics),
     "classes": ("F1 of each class: what the student gained and lost beside its teacher", _classes),
-    "reliability": ("Accuracy by confidence; on the dashed line a model is as often right as it says", _reliability),
+    "reliability": (
+        "Accuracy by confidence: on the dashed line a model is as often right as it says. Large marks are many rows",
+        _reliability,
+    ),
     "losses": ("Losses in training, term by term, unweighted", _losses),
     "evaluations": ("Losses on the evaluation set during training", _evaluations),
     "timings": (

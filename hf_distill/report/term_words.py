@@ -22,6 +22,11 @@ def term_rows(objective: Objective) -> list[list[str]]:
     ]
 
 
+def term_settings(objective: Objective) -> dict[str, str]:
+    """The same, as a report shows how a student was trained."""
+    return {f"term {name}": f"weight {weight}, {words.strip('`')}" for name, weight, words in term_rows(objective)}
+
+
 def _term_words(term: Term) -> str:
     """The class of a term and what it was made with, layer map included."""
     names: list[str] = (

@@ -108,6 +108,16 @@ def count(value: float | None) -> str:
     return f"{value / 1000**power:.3g} {('', 'k', 'M', 'G', 'T', 'P')[power]}".strip()
 
 
+def who_is_who(report: DistillationReport) -> dict[str, str]:
+    """Each model in a few words."""
+    roles = {"teacher": "", "baseline": ", trained without the teacher", "student": ", trained with the teacher"}
+    words = {}
+    for name, model in report.models.items():
+        parameters = f", {count(model.cost.parameters)} parameters" if model.cost else ""
+        words[name] = f"{model.source or model.class_name}{parameters}{roles[name]}"
+    return words
+
+
 Table = tuple[list[str], list[list[str]]]
 """Heads of the columns, and rows."""
 
@@ -195,19 +205,49 @@ def term_table(report: DistillationReport) -> Table:
     return ["term", "value", "weight", "weighted gradient", "cosine with the labels"], rows
 
 
+def term_note(report: DistillationReport) -> str:
+    """What the table of terms shows."""
+    if not report.terms:
+        return ""
+    return (
+        "On one batch, with the student as it is now. A large weighted gradient pulls hard. Its cosine is 1 where the "
+        "term pulls as the labels do, 0 where it pulls across, and below 0 where it pulls against them."
+    )
+
+
 def left_out_table(report: DistillationReport) -> Table:
     """What the student scores without each term, after short trainings."""
     trials = report.left_out
     if trials is None:
         return [], []
     is_share = any(word in trials.metric for word in SHARES)
+    chance = _half_width(report.metrics.get(trials.metric))
     rows = [["nothing", number(trials.all_terms, trials.metric), "–", "–"]]
     for name, score in trials.without.items():
         gap = score - trials.all_terms
         is_worse = gap < 0 if trials.higher_is_better else gap > 0
-        words = "made no difference" if gap == 0 else "helped" if is_worse else "hurt"
+        words = "cannot be told" if abs(gap) <= chance else "helped" if is_worse else "hurt"
         rows.append([name, number(score, trials.metric), points(gap) if is_share else f"{gap:+.3g}", words])
     return ["left out", f"{title(trials.metric)} after {trials.num_steps} steps", "difference", "so the term"], rows
+
+
+def left_out_note(report: DistillationReport) -> str:
+    """How much the table of short trainings can say."""
+    if report.left_out is None:
+        return ""
+    steps = report.settings.get("steps")
+    beside = f", where the student itself was trained for {int(steps):,}" if steps else ""
+    return (
+        f"Each line is one training of {report.left_out.num_steps:,} steps{beside}, all with the same seed. Another "
+        "seed gives other numbers, and a longer training may turn them round. A difference within the interval of a "
+        "score on these rows is called one that cannot be told."
+    )
+
+
+def _half_width(metric: MetricResult | None) -> float:
+    """How far the student's score may be off on other rows."""
+    score = None if metric is None else metric.models["student"]
+    return 0.0 if score is None or score.low is None or score.high is None else (score.high - score.low) / 2
 
 
 def class_table(report: DistillationReport) -> Table:

@@ -147,11 +147,10 @@ class CachedTeacher(Teacher):
         found = self.cache.find(keys)
         for row in (found < 0).nonzero()[0][:1]:
             raise self._missing_row(int(row), entries, keys)
-        places = [row.nonzero().flatten() for row in mask.reshape(len(mask), -1)]
-        rows = [
-            self._row(int(number), key, len(place)) for number, key, place in zip(found, keys, places, strict=True)
-        ]
-        said = [self.cache.records.decode(row.answer, row.num_positions) for row in rows]
+        counts = mask.reshape(len(mask), -1).sum(1).tolist()
+        places = list(mask.reshape(len(mask), -1).nonzero()[:, 1].split(counts))
+        rows = [self._row(*each) for each in zip(found.tolist(), keys, counts, strict=True)]
+        said = self.cache.records.decode([row.answer for row in rows], counts)
         return self._batched(said, places, mask[0].numel()) | self._layers(rows, head, batch)
 
     def _layers(self, rows: Sequence[Row], head: Head, batch: Batch) -> dict[str, Tensor]:

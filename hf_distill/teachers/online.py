@@ -19,6 +19,7 @@ from hf_distill.errors import MissingInputError, UntrainedTeacherError
 from hf_distill.feature_reading import anatomy_of, outputs_and_features, reader_of
 from hf_distill.heads import Head
 from hf_distill.heads.alignment import Alignment
+from hf_distill.raw_columns import modalities
 from hf_distill.sharding import is_sharded, shard
 from hf_distill.teachers.base import Teacher
 from hf_distill.teachers.cached import CachedTeacher
@@ -140,9 +141,13 @@ class OnlineTeacher(Teacher):
         """
         batch = as_read_by_teacher(batch, self._input_names)
         inputs = {name: batch[name] for name in self._input_names if batch.get(name) is not None}
-        if self.model.main_input_name not in inputs and "inputs_embeds" not in inputs:
+        main = self.model.main_input_name
+        readable = {main, "inputs_embeds"}
+        if main == "inputs":  # of models that also read texts, images or sounds by the name that these have elsewhere
+            readable.update(*(modality.inputs for modality in modalities(self._input_names)))
+        if not readable & inputs.keys():
             raise MissingInputError(
-                f"the teacher {type(self.model).__name__} reads {self.model.main_input_name!r}, and the batch has "
+                f"the teacher {type(self.model).__name__} reads {main!r}, and the batch has "
                 f"only {sorted(batch)}. Add that column to the data set (columns that only the teacher takes are "
                 "kept), or choose a teacher that reads the student's inputs."
             )

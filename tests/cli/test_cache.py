@@ -1,5 +1,6 @@
 """A teacher's answers by one command, and a student of them by another."""
 
+import json
 import os
 import subprocess
 import sys
@@ -17,10 +18,11 @@ from tests.house.local_hub import put_model, put_tokenizer
 from tests.tiny_jobs import QUICK, put_job
 
 
-def put_student(folder):
+def put_student(folder, num_layers="1"):
     out = str(folder / "small")
     assert (
-        main(["student", "--teacher", str(folder / "teacher"), "--num_hidden_layers", "1", "--output_dir", out]) == 0
+        main(["student", "--teacher", str(folder / "teacher"), "--num_hidden_layers", num_layers, "--output_dir", out])
+        == 0
     )
     return ["--student", out]
 
@@ -64,6 +66,50 @@ def test_the_likeliest_tokens_alone(tmp_path):
     assert load_teacher(answers).cache.manifest.answers["k"] == 3
     student = [*put_student(tmp_path), *QUICK, "--output_dir", str(tmp_path / "out")]
     assert main(["distill", "--teacher", str(answers), *words[2:], *student, "--debug"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("recipe", "layers", "kept"),
+    [
+        (["patient_kd"], "2", ["--layers=0,1,2", "--pooled", "first"]),
+        (["distilbert"], "1", ["--layers=-1"]),
+        (["rkd"], "1", ["--layers=-1", "--pooled", "mean"]),
+    ],
+)
+def test_layers_for_recipes_that_compare_them(recipe, layers, kept, tmp_path, capsys):
+    task = "fill-mask" if recipe == ["distilbert"] else "text-classification"
+    words = put_job(tmp_path, task)
+    answers = tmp_path / "answers"
+    epochs = ["--epochs", "2"] if task == "fill-mask" else []
+    assert (
+        main(["cache", *words, "--output_dir", str(answers), *kept, *epochs, "--dtype", "float32", "--use_cpu"]) == 0
+    )
+    rest = [*words[2:], *put_student(tmp_path, layers), *QUICK, "--max_steps", "2", "--recipe", *recipe]
+    losses = {}
+    for name in ("teacher", "answers"):
+        out = tmp_path / f"student of {name}"
+        said = ["--teacher", str(tmp_path / name), *rest, "--output_dir", str(out), "--logging_steps", "1"]
+        assert main(["distill", *said, "--debug"]) == 0, capsys.readouterr().err
+        state = json.loads((out / "trainer_state.json").read_text())
+        losses[name] = [log["loss"] for log in state["log_history"] if "loss" in log]
+    assert losses["answers"] == pytest.approx(losses["teacher"], rel=1e-4)
+
+
+def test_a_recipe_that_compares_layers_which_are_not_kept(tmp_path, capsys):
+    words = put_job(tmp_path, "text-classification")
+    answers = str(tmp_path / "answers")
+    assert main(["cache", *words, "--output_dir", answers, "--use_cpu"]) == 0
+    rest = [
+        *words[2:],
+        *put_student(tmp_path),
+        *QUICK,
+        "--recipe",
+        "patient_kd",
+        "--output_dir",
+        str(tmp_path / "out"),
+    ]
+    assert main(["distill", "--teacher", answers, *rest]) == 1
+    assert "layers=" in capsys.readouterr().err
 
 
 def test_a_build_that_was_killed_goes_on(tmp_path):

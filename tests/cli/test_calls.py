@@ -1,10 +1,22 @@
+from pathlib import Path
+
 import pytest
+import yaml
 from datasets import DatasetDict
 
-from hf_distill import DistillationTrainingArguments
+from hf_distill import DistillationTrainingArguments, recipes
 from hf_distill.cli.arguments import DataOptions, ObjectiveOptions, StudentOptions
-from hf_distill.cli.calls import data_of, objective_of, source_of, task_of
+from hf_distill.cli.calls import (
+    data_of,
+    kept_layers_of,
+    objective_of,
+    objective_taught_by,
+    rows_unseen_by,
+    source_of,
+    task_of,
+)
 from hf_distill.errors import ConfigurationError
+from hf_distill.report.term_words import term_rows
 from tests.tiny_jobs import put_teacher, rows_of
 
 
@@ -30,6 +42,46 @@ def test_rows(tmp_path):
     assert data_of(options, "text-classification", 0, trains=False).train is None
 
 
+@pytest.mark.parametrize(
+    ("job", "expected"),
+    [
+        ({}, (None, 4)),  # no job, so all of the rows
+        ({"dataset": "other"}, (None, 4)),
+        ({"dataset": "rows", "seed": 1}, (36, 4)),
+        ({"dataset": "rows", "seed": 1, "train_split": "fit", "eval_split": "fit"}, (40, 40)),
+        ({"dataset": "rows", "eval_dataset": "more"}, (40, 7)),
+    ],
+)
+def test_rows_that_a_job_has_not_trained_on(job, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    put_teacher("model", "text-classification")
+    split = job.get("train_split", "train")
+    DatasetDict({split: rows_of("text-classification", 40)}).save_to_disk("rows")
+    DatasetDict(train=rows_of("text-classification", 7)).save_to_disk("more")
+    if "dataset" not in job or job["dataset"] == "other":
+        DatasetDict(test=rows_of("text-classification", 4)).save_to_disk("rows")
+    if job:
+        Path("model", "arguments.yaml").write_text(yaml.safe_dump(job))
+    data = rows_unseen_by("model", DataOptions("./rows"), "text-classification")
+    assert (data.train and len(data.train), len(data.evaluation)) == expected
+    if job.get("seed") == 1 and split == "train":
+        held_out = data_of(DataOptions("rows"), "text-classification", 1).evaluation
+        assert data.evaluation["sentence"][:] == held_out["sentence"][:]
+
+
+def test_by_what_a_job_has_taught(tmp_path):
+    assert objective_taught_by(str(tmp_path)) is None
+    jobs = {
+        "{model: m}": None,  # fine-tuned, without a teacher
+        "{teacher: t, alpha: 0.25, temperature: 3}": recipes.hinton(3.0, 0.25),
+        "{teacher: t, recipe: dkd, recipe_args: 'beta: 3'}": recipes.dkd(beta=3),
+    }
+    for job, objective in jobs.items():
+        (tmp_path / "arguments.yaml").write_text(job)
+        found = objective_taught_by(str(tmp_path))
+        assert (found and term_rows(found)) == (objective and term_rows(objective))
+
+
 def test_the_student():
     assert source_of(StudentOptions("x", from_scratch=True)).from_scratch
     source = source_of(StudentOptions(hidden_size=8, layers="0,3"))
@@ -41,6 +93,26 @@ def test_the_student():
 def test_layers_that_are_no_numbers(layers):
     with pytest.raises(ConfigurationError, match=f"layers='{layers}' is neither a rule nor numbers, as 0,3,11"):
         source_of(StudentOptions(layers=layers))
+
+
+@pytest.mark.parametrize(
+    ("given", "layers"),
+    [
+        (None, None),
+        ("-1", [-1]),
+        ("0,3,-1", [0, 3, -1]),
+        ("encoder: [3, 6], decoder: [6]", {"encoder": [3, 6], "decoder": [6]}),
+        ('{"decoder": [6]}', {"decoder": [6]}),
+    ],
+)
+def test_layers_of_a_cache(given, layers):
+    assert kept_layers_of(given) == layers
+
+
+@pytest.mark.parametrize("given", ["last", "1.5", "3,x", "true", "encoder: 3", "{}", "decoder: [six]"])
+def test_layers_of_a_cache_that_are_no_numbers(given):
+    with pytest.raises(ConfigurationError, match=r"names no layers to keep. Give their numbers, as 0,3,-1"):
+        kept_layers_of(given)
 
 
 @pytest.mark.parametrize("given", ["{", "}", "a: *b", "a: 2024-99-99", "a: !!python/name:os.system"])

@@ -113,7 +113,10 @@ def test_the_option_of_transformers_is_left_alone(capsys):
         ([], "the following arguments are required: --teacher, --dataset"),
         (["--teacher", "a", "--dataset", "b"], "the following arguments are required: --output_dir"),
         (["--teacher", "a", "--dataset", "b", "--max_steps", "few"], "invalid int value: 'few'"),
-        (["--teacher", "a", "--dataset", "b", "--tempature", "2"], "unrecognized arguments: --tempature 2"),
+        (
+            ["--teacher", "a", "--dataset", "b", "--tempature", "2"],
+            "unrecognized arguments: --tempature 2; is it --temperature?",
+        ),
         (["--teacher", "a", "--dataset", "b", "--recipe", "magic"], "invalid choice: 'magic'"),
     ],
 )

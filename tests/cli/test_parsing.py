@@ -104,3 +104,6 @@ def test_help_has_one_spelling_and_no_empty_defaults(capsys):
     assert "--num-hidden-layers" not in said
     assert "None" not in said and "False" not in said
     assert "(default: train)" in said
+    with pytest.raises(SystemExit, match="0"):
+        parsed("--help", name="report")
+    assert "--exports" in (said := capsys.readouterr().out) and "[]" not in said

@@ -1,13 +1,15 @@
 """Blocks are found in every model, and told apart by their side."""
 
 import pytest
+import torch
 from torch import nn
+from transformers import Lfm2Config, Lfm2ForCausalLM, MambaConfig, MambaForCausalLM
 
 from hf_distill.errors import UnsupportedModelError
-from hf_distill.feature_reading import anatomy_of
-from hf_distill.types import StackShape
+from hf_distill.feature_reading import FeatureReader, anatomy_of
+from hf_distill.types import Feature, StackShape
 from tests.architectures import ENCODER_DECODERS, TASKS, model_of
-from tests.tiny_models import segformer
+from tests.tiny_models import VOCAB_SIZE, segformer
 
 
 @pytest.mark.parametrize("architecture", TASKS)
@@ -22,6 +24,29 @@ def test_a_side_is_named_where_there_are_two():
     for side in (None, "middle"):
         with pytest.raises(UnsupportedModelError, match=rf"stacks \['decoder', 'encoder'\], and side={side!r} names"):
             anatomy.stack(side)
+
+
+MIXED = {"hidden_size": 16, "vocab_size": VOCAB_SIZE, "num_hidden_layers": 2}
+
+
+def mixed_model():
+    """A block without attention, and one with it."""
+    sizes = {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 24}
+    return Lfm2ForCausalLM(Lfm2Config(**MIXED, **sizes, layer_types=["conv", "full_attention"]))
+
+
+def test_blocks_some_or_none_of_which_attend():
+    state_space = MambaForCausalLM(MambaConfig(**MIXED, state_size=4))
+    for model in (state_space, mixed_model()):
+        assert anatomy_of(model).stack(None) == StackShape(2, 16)
+        states = FeatureReader(model, {Feature("hidden_states", 1)})
+        states.attach()
+        _, features = states.call(model, {"input_ids": torch.arange(3, 8)[None]}, {})
+        states.remove()
+        expected = model(input_ids=torch.arange(3, 8)[None], output_hidden_states=True).hidden_states[1]
+        assert torch.equal(features[Feature("hidden_states", 1)], expected)
+        with pytest.raises(UnsupportedModelError, match="has 0 self-attentions"):
+            FeatureReader(model, {Feature("queries", 1)})
 
 
 def test_a_model_without_blocks():

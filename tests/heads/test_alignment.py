@@ -17,11 +17,12 @@ from hf_distill.heads.alignment import (
     UnalignedClasses,
     VocabularyAlignment,
     WidthAlignment,
+    check_positions,
     class_alignment,
     transcript_alignment,
     vocabulary_alignment,
 )
-from hf_distill.types import Signals
+from hf_distill.types import Positions, Signals
 
 
 def config(*names):
@@ -265,3 +266,14 @@ def test_several_teachers_know_what_every_one_of_them_knows():
     with pytest.raises(LengthMismatchError, match="gives 2 frames for a batch and the teacher 1"):
         joint(Signals(torch.zeros(1, 2, 3)), scores[0])
     assert not JointAlignment([Alignment(), UnalignedClasses()]).same_classes
+
+
+def test_outputs_for_other_positions_than_the_batch_has():
+    where = Positions(torch.ones(2, 5, dtype=torch.bool), {})
+    fitting, longer = Signals(torch.zeros(2, 5, 3)), Signals(torch.zeros(2, 8, 3))
+    check_positions(fitting, fitting, where)
+    check_positions(fitting, None, where)
+    for who, pair in {"student": (longer, fitting), "teacher": (fitting, longer)}.items():
+        message = rf"the {who}'s outputs have the shape \(2, 8, 3\), and .* the shape \(2, 5\), .*`head=`"
+        with pytest.raises(LengthMismatchError, match=message):
+            check_positions(*pair, where)

@@ -314,3 +314,11 @@ def test_a_row_alone_is_like_nobody(tmp_path):
 def test_a_scale_of_nothing():
     with pytest.raises(ConfigurationError, match="`scale` must be above 0, got 0"):
         SimilarityHead(scale=0)
+
+
+def test_a_model_that_only_pools_is_told_how_to_be_read():
+    """As DPR's encoders."""
+    outputs = {"pooler_output": torch.ones(2, 5)}
+    with pytest.raises(UnsupportedModelError, match=r"only \['pooler_output'\].*EmbeddingHead\(pooling='pooler'\)"):
+        EmbeddingHead().logits(outputs, {"input_ids": RIGHT})
+    assert torch.equal(EmbeddingHead("pooler").logits(outputs, {"input_ids": RIGHT}), outputs["pooler_output"])

@@ -11,6 +11,8 @@ from transformers import (
     GPT2LMHeadModel,
     MarianConfig,
     MarianForCausalLM,
+    ProphetNetConfig,
+    ProphetNetForCausalLM,
     TrOCRConfig,
     TrOCRForCausalLM,
     XLNetConfig,
@@ -78,6 +80,10 @@ def test_the_label_that_padding_would_predict_is_left_out():
     assert CausalLMHead().labels({"input_ids": TOKENS}) == {}
 
 
+PROPHETNET = {"vocab_size": VOCAB_SIZE, "hidden_size": 16, "decoder_ffn_dim": 24, "num_decoder_layers": 1}
+PROPHETNET |= {"num_decoder_attention_heads": 2}
+
+
 def decoders():
     alone = {"is_encoder_decoder": False, "is_decoder": True, "pad_token_id": 0, "activation_dropout": 0.0}
     sizes = {"vocab_size": VOCAB_SIZE, "n_layer": 1, "n_head": 2}
@@ -85,6 +91,7 @@ def decoders():
         "bart": BartForCausalLM(encoder_decoder(BartConfig, 1, **alone)),
         "marian": MarianForCausalLM(encoder_decoder(MarianConfig, 1, decoder_vocab_size=VOCAB_SIZE, **alone)),
         "trocr": TrOCRForCausalLM(encoder_decoder(TrOCRConfig, 1, **alone)),
+        "prophetnet": ProphetNetForCausalLM(ProphetNetConfig(**alone, **PROPHETNET, ngram=1)),
         "xlnet": XLNetLMHeadModel(XLNetConfig(**sizes, d_model=16, d_inner=24)),
         "gpt2": GPT2LMHeadModel(GPT2Config(**sizes, n_embd=16)),
         "bert": BertLMHeadModel(BertConfig(**SIZES, num_hidden_layers=1, is_decoder=True)),

@@ -1,27 +1,39 @@
-"""Models that look at pictures and write, or at moving pictures: known heads on inputs of their own."""
+"""Models that look at pictures, films or sounds, and write or choose: known heads on inputs of their own."""
 
 import pytest
 import torch
 from transformers import (
     AutoModelForImageTextToText,
+    AutoModelForSeq2SeqLM,
     AutoModelForVideoClassification,
     BertConfig,
     BlipConfig,
     BlipForConditionalGeneration,
     CLIPVisionConfig,
+    CsmConfig,
+    CsmForConditionalGeneration,
+    DiaConfig,
+    DiaForConditionalGeneration,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    MusicgenDecoderConfig,
+    MusicgenForCausalLM,
     PI0Config,
     PI0ForConditionalGeneration,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
     VideoMAEConfig,
     VideoMAEForVideoClassification,
     VisionEncoderDecoderConfig,
     VisionEncoderDecoderModel,
     ViTConfig,
+    VoxtralConfig,
+    VoxtralForConditionalGeneration,
     set_seed,
 )
 
+from hf_distill import check_invariances
 from hf_distill.errors import UnsupportedModelError
 from hf_distill.heads import CausalLMHead, Seq2SeqHead, SingleLabelHead, head_of
 from tests.gradients import ALPHA, TEMPERATURE, recorded_run, relative_difference
@@ -43,6 +55,37 @@ def llava(layers):
             text_config=LlamaConfig(**SIZES, num_hidden_layers=layers, initializer_range=0.3),
             image_token_index=PICTURE,
             vision_feature_layer=-1,
+        )
+    )
+
+
+def listener(layers):
+    """A sound of 16 columns is 8 frames, of which two stand in the place of one token."""
+    set_seed(layers)
+    heard = {**BLOCK_SIZES, "intermediate_size": 32, "num_hidden_layers": 1, "initializer_range": 0.3}
+    written = {**SIZES, "num_key_value_heads": 1, "head_dim": 8, "num_hidden_layers": layers, "initializer_range": 0.3}
+    return VoxtralForConditionalGeneration(
+        VoxtralConfig(
+            audio_config={**heard, "num_mel_bins": 4, "max_source_positions": 8},
+            text_config={**written, "model_type": "llama"},
+            audio_token_id=PICTURE,
+        )
+    )
+
+
+def qwen_vl(layers):
+    """The patches of all pictures of a batch lie in one tensor."""
+    set_seed(layers)
+    rotation = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}
+    seen = {"depth": 1, "embed_dim": 16, "hidden_size": 16, "num_heads": 2, "mlp_ratio": 2}
+    patches = {"patch_size": 4, "spatial_merge_size": 1, "temporal_patch_size": 1}
+    written = {**SIZES, "num_hidden_layers": layers, "num_key_value_heads": 1, "initializer_range": 0.3}
+    return Qwen2VLForConditionalGeneration(
+        Qwen2VLConfig(
+            text_config={**written, "rope_parameters": rotation, "bos_token_id": 1, "eos_token_id": 2},
+            vision_config={**seen, **patches},
+            image_token_id=PICTURE,
+            vision_start_token_id=PICTURE - 1,
         )
     )
 
@@ -78,6 +121,40 @@ def described_pictures():
     ]
 
 
+def heard_texts():
+    """Texts after a sound."""
+    generator = torch.Generator().manual_seed(0)
+    return [
+        {
+            "input_ids": row["input_ids"],
+            "labels": row["labels"],
+            "input_features": torch.randn(4, 16, generator=generator, dtype=torch.double),
+        }
+        for row in described_pictures()
+    ]
+
+
+class PatchCollator(PaddingCollator):
+    """As the processor of Qwen-VL makes a batch."""
+
+    def __call__(self, rows):
+        pictures = {name: torch.cat([row[name] for row in rows]) for name in ("pixel_values", "image_grid_thw")}
+        texts = [{name: value for name, value in row.items() if name not in pictures} for row in rows]
+        return {**pictures, **super().__call__(texts)}
+
+
+def texts_with_patches():
+    generator = torch.Generator().manual_seed(0)
+    rows = []
+    for row in described_pictures():
+        kinds = [int(token == PICTURE) for token in row["input_ids"]]
+        patches = torch.randn(NUM_PATCHES, 48, generator=generator)
+        grid = torch.tensor([[1, 2, 2]])
+        texts = {name: row[name] for name in ("input_ids", "labels")}
+        rows.append({**texts, "mm_token_type_ids": kinds, "pixel_values": patches, "image_grid_thw": grid})
+    return rows
+
+
 def captions():
     return [
         {"pixel_values": row["pixel_values"], "labels": row["labels"][NUM_PATCHES:]} for row in described_pictures()
@@ -92,6 +169,7 @@ def videos():
 
 MODELS = {
     "llava": (llava, described_pictures, CausalLMHead, AutoModelForImageTextToText),
+    "listener": (listener, heard_texts, CausalLMHead, AutoModelForSeq2SeqLM),
     "captioner": (captioner, captions, Seq2SeqHead, AutoModelForImageTextToText),
     "viewer": (viewer, videos, SingleLabelHead, AutoModelForVideoClassification),
 }
@@ -116,7 +194,7 @@ def test_loss_is_that_of_the_definition(tmp_path, name):
         with torch.no_grad():
             ours, theirs = (model(**batch).logits.flatten(0, -2) for model in (student, teacher))
         labels = torch.as_tensor(row["labels"]).view(-1)
-        if name == "llava":
+        if name in ("llava", "listener"):
             ours, theirs, labels = ours[:-1], theirs[:-1], labels[1:]
         for said, wanted, label in zip(ours, theirs, labels, strict=True):
             if label != -100:
@@ -146,11 +224,38 @@ def test_a_language_model_learns_from_one_that_also_looks_at_pictures(tmp_path):
     assert any(not torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
 
 
+@pytest.mark.parametrize("batch_size, accumulation", [(8, 1), (2, 4)])
+def test_patches_of_all_pictures_in_one_tensor(tmp_path, batch_size, accumulation):
+    options = {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": accumulation, "max_steps": 1}
+    rows = texts_with_patches()
+    trainer = trainer_for(
+        tmp_path, student=qwen_vl(1), teacher=qwen_vl(2), rows=rows, data_collator=PatchCollator(), **options
+    )
+    report = check_invariances(trainer)
+    assert all(check.held for check in report.checks), str(report)
+    trainer.train()
+    log = next(log for log in trainer.state.log_history if "loss/soft" in log)
+    expected = 0.0
+    for row in rows:
+        with torch.no_grad():
+            ours, theirs = (
+                model(**PatchCollator()([row])).logits[0, :-1] / TEMPERATURE for model in (qwen_vl(1), qwen_vl(2))
+            )
+        counts = torch.tensor(row["labels"][1:]) != -100
+        q, p = (scores[counts].log_softmax(-1) for scores in (ours, theirs))
+        expected += TEMPERATURE**2 * (p.exp() * (p - q)).sum().item()
+    counted = sum(label != -100 for row in rows for label in row["labels"][1:])
+    assert log["loss/soft"] == pytest.approx(expected / counted, rel=1e-4)
+
+
 @pytest.mark.parametrize(
     "model_class, config_class, reason",
     [
         (BlipForConditionalGeneration, BlipConfig, "what its own loss averages over was not verified"),
         (PI0ForConditionalGeneration, PI0Config, "it takes no labels"),
+        (MusicgenForCausalLM, MusicgenDecoderConfig, "what its own loss averages over was not verified"),
+        (DiaForConditionalGeneration, DiaConfig, "what its own loss averages over was not verified"),
+        (CsmForConditionalGeneration, CsmConfig, "it has a head on top, whose outputs are of its own kind"),
     ],
 )
 def test_others_are_refused(model_class, config_class, reason):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hf_distill.errors import UnsupportedModelError
+from hf_distill.errors import ConfigurationError, UnsupportedModelError
 from hf_distill.heads import SemanticSegmentationHead, head_of
 from hf_distill.types import Unit
 from tests.tiny_models import model_for, rows_for, segformer
@@ -63,3 +63,10 @@ def test_the_student_moves_and_the_teacher_does_not(tmp_path, alpha):
     assert all(map(torch.equal, trainer.teacher.model.parameters(), teacher))
     losses = [log["loss"] for log in loss_logs(trainer)]
     assert losses[-2] + losses[-1] < losses[0] + losses[1]
+
+
+def test_labels_that_name_no_class(tmp_path):
+    """Counted from 1 on, as where `do_reduce_labels` was forgotten."""
+    rows = [{**row, "labels": torch.where(row["labels"] == 255, 255, row["labels"] + 1)} for row in rows_for("pixels")]
+    with pytest.raises(ConfigurationError, match=r"`labels` holds \[3\], and the student has num_labels=3.*with 255"):
+        trainer_for(tmp_path, "pixels", rows=rows).train()

@@ -62,6 +62,17 @@ def test_derived_inputs_give_what_labels_give(name, model):
         assert torch.equal(model(**batch, **derived).logits, model(**batch, labels=labels).logits)
 
 
+def test_a_decoder_that_starts_with_the_last_label_of_a_row_without_any(tmp_path):
+    """Transformers' own code fails on it."""
+    students = [writers()["mbart"] for _ in range(2)]
+    labels = torch.tensor([[5, 6, 2], [-100, -100, -100]])
+    derived = Seq2SeqHead().derived_inputs(students[0], {"labels": labels})
+    assert derived["decoder_input_ids"].tolist() == [[2, 5, 6], [2, 2, 1]]
+    trainer = trainer_for(tmp_path, "seq2seq", student=students[0], teacher=students[1], preflight=True)
+    trainer.train()
+    assert trainer.state.global_step == 2
+
+
 def test_the_batch_may_bring_its_own():
     batch = {"input_ids": SOURCE, "labels": LABELS, "decoder_input_ids": torch.tensor([[3, 4, 5], [3, 4, 5]])}
     assert Seq2SeqHead().derived_inputs(model_for("seq2seq", 1), batch) == {}

@@ -15,8 +15,8 @@ SIGNALS = NOUNS | {"heads", "cache", "teachers"}
 WHAT_TO_LEARN = {"functional", "schedules", "layer_maps", "terms", "objective"}
 ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "students", "report", "tally", "export"}
 ALL_BUT_MODELS |= {"position_tables", "raw_columns", "teacher_inputs", "data_augmentation", "feature_reading"}
-ALL_BUT_MODELS |= {"preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances", "balance"}
-ALL_BUT_MODELS |= {"head_positions", "chunked_training", "sharding"}
+ALL_BUT_MODELS |= {"refused_batches", "preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances"}
+ALL_BUT_MODELS |= {"balance", "head_positions", "chunked_training", "sharding"}
 
 TRAINER_HALVES = {
     "evaluation",
@@ -69,15 +69,17 @@ ROOMS = {
     "teacher_scores": {"types", "errors", "heads"},
     "head_positions": SIGNALS | {"terms", "trial_batches"},
     "chunked_training": SIGNALS | WHAT_TO_LEARN | {"trial_batches", "head_positions"},
+    "refused_batches": {"types", "errors", "raw_columns"},
     "rehearsal": SIGNALS
     | {"terms", "objective", "position_tables", "memory", "preflight", "trial_batches", "teacher_scores"}
+    | {"refused_batches"}
     | {"head_positions", "chunked_training"},
     "balance": SIGNALS | {"terms", "objective", "trial_batches", "feature_reading", "rehearsal"},
-    "invariances": SIGNALS | {"position_tables", "trial_batches"},
+    "tally": {"types", "errors", "heads"},
+    "invariances": SIGNALS | {"position_tables", "tally", "trial_batches"},
     "export": {"types", "errors", "stopwatch"},
     "report": SIGNALS
     | {"export", "functional", "terms", "objective", "position_tables", "preflight", "rehearsal", "trial_batches"},
-    "tally": {"types", "errors"},
     "training_args": ALL_BUT_MODELS,
     "callbacks": ALL_BUT_MODELS | {"training_args"},
     "checkpoints": {"types", "errors", "whole_files"},

@@ -16,20 +16,32 @@ def test_what_was_measured_is_not_measured_again(tmp_path):
     assert json.loads((tmp_path / "evidence.json").read_text()) == {"a": {"x": 1}}
 
 
-def test_one_process_writes(tmp_path):
-    Evidence(tmp_path, writes=False).measured("a", lambda: {"x": 1})
-    assert list(tmp_path.iterdir()) == []
+def test_one_process_writes_and_tells(tmp_path, capsys):
+    silent = Evidence(tmp_path, writes=False)
+    silent.measured("a", lambda: {"x": 1})
+    silent.tell("The teacher is measured.")
+    assert list(tmp_path.iterdir()) == [] and capsys.readouterr().out == ""
+    Evidence(tmp_path).tell("The teacher is measured.")
+    assert capsys.readouterr().out == "\nThe teacher is measured.\n"
 
 
 def test_a_job_that_is_there_is_gone_on_with_or_refused(tmp_path, caplog):
     logging.getLogger("transformers").propagate = True
-    open_job(tmp_path, {"seed": 1}, resume=False)
+    open_job(tmp_path, {"seed": 1}, resume=False).measured("a", lambda: {"x": 1})
     with pytest.raises(ConfigurationError, match="holds a job that was started before"):
         open_job(tmp_path, {"seed": 1}, resume=False)
     open_job(tmp_path, {"seed": 1, "resume": True}, resume=True)
     assert caplog.records == []
     open_job(tmp_path, {"seed": 2}, resume=True)
     assert "seed: 1 before, 2 now" in caplog.text
+    assert yaml.safe_load((tmp_path / "arguments.yaml").read_text()) == {"seed": 2}
+
+
+def test_a_job_that_failed_before_it_began_is_started_anew(tmp_path, caplog):
+    logging.getLogger("transformers").propagate = True
+    open_job(tmp_path, {"seed": 1}, resume=False)
+    open_job(tmp_path, {"seed": 2}, resume=False)
+    assert caplog.records == []
     assert yaml.safe_load((tmp_path / "arguments.yaml").read_text()) == {"seed": 2}
 
 

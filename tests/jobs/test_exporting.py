@@ -1,3 +1,4 @@
+import logging
 import sys
 
 import pytest
@@ -16,11 +17,13 @@ TASK = "text-classification"
 pytestmark = pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning", "ignore:.*LeafSpec:FutureWarning")
 
 
-def test_is_tried_on_rows_of_the_evaluation_data(tmp_path):
+def test_is_tried_on_rows_of_the_evaluation_data(tmp_path, capsys):
     put_teacher(tmp_path / "model", "text-classification")
     data = job_data("text-classification", None, rows_of("text-classification", 6))
+    capsys.readouterr()
     made = export(str(tmp_path / "model"), data, tmp_path / "out", num_rows=4, batch_size=2, format="torch")
     assert made.max_difference <= 1e-4
+    assert "experimental" not in "".join(capsys.readouterr()) and logging.root.manager.disable == logging.NOTSET
     AutoTokenizer.from_pretrained(tmp_path / "out")
 
 

@@ -31,6 +31,18 @@ def same_weights(model, other):
     )
 
 
+def test_a_model_that_is_not_there_is_named():
+    for load in (
+        task_of_model,
+        lambda name: load_model(name, "fill-mask"),
+        lambda name: load_processor(name, "fill-mask"),
+    ):
+        with pytest.raises(
+            ConfigurationError, match=r"the model 'minlm' is no folder, seen from .*, and was not found"
+        ):
+            load("minlm")
+
+
 def test_loads_model_and_processor(teacher, tmp_path):
     folder = tmp_path / "teacher"
     assert task_of_model(folder) == TASK

@@ -3,6 +3,7 @@ import math
 import pytest
 
 from hf_distill import DistillationTrainingArguments
+from hf_distill.errors import ConfigurationError
 from hf_distill.jobs.data import job_data
 from hf_distill.jobs.evidence import Evidence
 from hf_distill.jobs.models import StudentSource
@@ -37,10 +38,20 @@ def test_plan_and_job(task, budget, tmp_path):
     assert found["distilled"]["parameters"] < found["teacher"]["parameters"]
 
 
-def test_a_plan_is_made_once(tmp_path):
+def test_a_plan_is_made_once_for_a_budget(tmp_path):
+    def planned(budget):
+        return kept_plan(teacher, Budget.parse(budget), data, args, Evidence(args.output_dir))
+
     teacher, data, args = job(tmp_path)
-    plan = kept_plan(teacher, Budget.parse("1.2x smaller"), data, args, Evidence(args.output_dir))
-    assert kept_plan(teacher, Budget.parse("10s"), data, args, Evidence(args.output_dir)) == plan
+    plan = planned("1.2x smaller")
+    assert planned("1.2x smaller") == plan  # also the times, so it was not made again
+    other = planned("10s")
+    assert other.budget != plan.budget and planned("10s") == other
+    Evidence(args.output_dir).measured("student before", lambda: {"x": 1})
+    with pytest.raises(
+        ConfigurationError, match=r"'factor': 1.2.* the job has begun with a student for .*'limit': 10.0"
+    ):
+        planned("1.2x smaller")
 
 
 def test_steps_of_epochs(tmp_path):
@@ -53,4 +64,4 @@ def test_steps_of_epochs(tmp_path):
 
 @pytest.mark.parametrize(("seconds", "said"), [(20, "20 seconds"), (90, "1.5 minutes"), (5400, "1.5 hours")])
 def test_durations(seconds, said):
-    assert f"at most {said}" in str(Plan("x", {}, 1, 0.1, seconds, None))
+    assert f"at most {said}" in str(Plan({}, "x", {}, 1, 0.1, seconds, None))

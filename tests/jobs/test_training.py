@@ -9,6 +9,7 @@ from transformers import TrainerCallback
 
 from hf_distill import DistillationTrainingArguments
 from hf_distill.checkpoints import MANIFEST
+from hf_distill.errors import ConfigurationError
 from hf_distill.jobs.data import job_data
 from hf_distill.jobs.models import load_processor
 from hf_distill.jobs.training import StoppedBySignal, measure, train, trainer_for
@@ -43,6 +44,19 @@ def trainer_in(folder, **changes):
     )
     reading = data.reading(model, load_processor(folder / "model", TASK))
     return trainer_for(model, data, reading, args, **changes)
+
+
+def test_labels_that_are_learnt_from_are_asked_for_at_once(tmp_path):
+    model, teacher = (put_teacher(tmp_path / "model", TASK) for _ in range(2))
+    rows = rows_of(TASK).rename_column("label", "verdict")
+    data = job_data(TASK, rows, rows)
+    reading = data.reading(model, load_processor(tmp_path / "model", TASK))
+    args = DistillationTrainingArguments(output_dir=tmp_path, use_cpu=True)
+    with pytest.raises(ConfigurationError, match=r"has the columns sentence, verdict\. Name it by `label_column`\.$"):
+        trainer_for(model, data, reading, args, alpha=1.0)
+    with pytest.raises(ConfigurationError, match="`label_column`, or learn from the teacher alone, as `alpha=0` does"):
+        trainer_for(model, data, reading, args, teacher)
+    assert trainer_for(model, data, reading, args, teacher, alpha=0.0).args.dataloader_pin_memory is False
 
 
 def weights(folder):
@@ -94,7 +108,7 @@ def test_changes_are_of_this_trainer_alone(tmp_path):
 def test_measures_scores_and_size(tmp_path):
     trainer = trainer_in(tmp_path)
     measured = measure(trainer)
-    assert set(measured["scores"]) == {"loss", "loss/labels", "accuracy", "f1"}
+    assert set(measured["scores"]) == {"loss", "loss/labels", "accuracy", "macro_f1"}
     assert measured["parameters"] == sum(each.numel() for each in trainer.model.parameters())
     assert measured["bytes"] >= 4 * measured["parameters"]
     assert measured["seconds"] > 0

@@ -44,17 +44,30 @@ def column(values, feature=None):
     ],
 )
 def test_reads_labels(rows, in_lists, problem, values, names):
-    labels = labels_of(rows, "y", in_lists)
+    labels = labels_of("y", in_lists, rows)
     assert (labels.problem, labels.values, labels.names) == (problem, values, names)
 
 
 def test_refuses_what_is_no_label():
     rows = Dataset.from_dict({"y": [{"a": 1}]})
     with pytest.raises(ConfigurationError, match=r"label_column='y' holds .*, which is no class and no number"):
-        labels_of(rows, "y", "classes of rows")
+        labels_of("y", "classes of rows", rows)
     unlabelled = column([-1, -1], Value("int64"))
     with pytest.raises(ConfigurationError, match="no class"):
-        labels_of(unlabelled, "y", "classes of rows")
+        labels_of("y", "classes of rows", unlabelled)
+
+
+def test_collects_classes_from_all_rows():
+    labels = labels_of("y", "classes of rows", column(["b", "a"]), column(["c", "a"]))
+    assert labels.values == ("a", "b", "c")
+    assert labels_of("y", "classes of rows", column([0, 1]), column([3])).values == (0, 1, 2, 3)
+
+
+def test_says_that_classes_may_have_become_floats(caplog):
+    logging.getLogger("transformers").propagate = True
+    assert labels_of("y", "classes of rows", column([0.5, 1.0])).problem == "regression" and caplog.records == []
+    assert labels_of("y", "classes of rows", column([1.0, None, 0.0])).problem == "regression"
+    assert "label_column='y' holds the floats 0.0, 1.0, which are learnt as numbers" in caplog.text
 
 
 def model(*names):
@@ -62,7 +75,7 @@ def model(*names):
 
 
 def of(*names):
-    return labels_of(column([0], ClassLabel(names=list(names))), "y", "classes of rows")
+    return labels_of("y", "classes of rows", column([0], ClassLabel(names=list(names))))
 
 
 def test_classes_are_found_by_name_in_another_order_and_case():
@@ -73,12 +86,12 @@ def test_refuses_a_class_that_the_model_lacks():
     with pytest.raises(ClassMismatchError, match="the classes angry, and the model knows negative, positive"):
         class_ids(of("negative", "angry"), model("negative", "positive"))
     with pytest.raises(ClassMismatchError, match=r"3 classes, and the model 2"):
-        class_ids(labels_of(column([2]), "y", "classes of rows"), BertConfig(num_labels=2))
+        class_ids(labels_of("y", "classes of rows", column([2])), BertConfig(num_labels=2))
 
 
 def test_without_names_the_order_is_taken_and_said_if_one_side_has_names(caplog):
     logging.getLogger("transformers").propagate = True
-    assert class_ids(labels_of(column([0, 1]), "y", "classes of rows"), BertConfig(num_labels=2)) == {0: 0, 1: 1}
+    assert class_ids(labels_of("y", "classes of rows", column([0, 1])), BertConfig(num_labels=2)) == {0: 0, 1: 1}
     assert caplog.records == []
     assert class_ids(of("no", "yes"), BertConfig(num_labels=2)) == {0: 0, 1: 1}
     assert "taken to be in the order of the model's (LABEL_0, LABEL_1)" in caplog.text
@@ -90,7 +103,7 @@ def test_a_configuration_for_the_labels():
         "label2id": {"no": 0, "yes": 1},
         "problem_type": "single_label_classification",
     }
-    assert labels_of(column([0.5]), "y", "classes of rows").configuration() == {
+    assert labels_of("y", "classes of rows", column([0.5])).configuration() == {
         "num_labels": 1,
         "problem_type": "regression",
     }

@@ -19,7 +19,7 @@ def test_classes_with_labels_that_do_not_count():
     guesses, labels = np.array([0, 1, 2, 1]), [0, 2, 2, -100]
     scores = scored("single_label_classification", one_hot(guesses, 3), labels)
     assert scores["accuracy"] == pytest.approx(2 / 3)
-    assert scores["f1"] == pytest.approx(f1_score(labels[:3], guesses[:3], average="macro"))
+    assert scores["macro_f1"] == pytest.approx(f1_score(labels[:3], guesses[:3], average="macro"))
 
 
 def test_scores_are_the_first_of_several_outputs():
@@ -35,14 +35,14 @@ def test_tags():
 def test_several_labels():
     logits, labels = np.array([[1.0, -1.0], [1.0, 1.0]]), [[1.0, 0.0], [0.0, 1.0]]
     scores = scored("multi_label_classification", logits, labels)
-    assert scores["accuracy"] == 0.5
-    assert scores["f1"] == pytest.approx(f1_score(np.array(labels), logits > 0, average="micro"))
+    assert scores["exact_match"] == 0.5
+    assert scores["micro_f1"] == pytest.approx(f1_score(np.array(labels), logits > 0, average="micro"))
 
 
 def test_numbers():
     guesses, labels = np.array([[1.0], [2.0], [4.0]]), [1.0, 3.0, 4.0]
     scores = scored("regression", guesses, labels)
-    assert scores["mse"] == pytest.approx(1 / 3)
+    assert scores["mean_squared_error"] == pytest.approx(1 / 3)
     assert scores["pearson"] == pytest.approx(np.corrcoef([1, 2, 4], labels)[0, 1])
     assert scored("regression", np.ones((3, 1)), labels)["pearson"] == 0.0
 

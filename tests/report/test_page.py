@@ -54,6 +54,12 @@ def test_words_of_the_data_are_escaped():
     assert "&lt;script&gt;alert(1)" in page and "&lt;fair&gt;" in page and "<fair>" not in page
 
 
+def test_the_page_says_who_is_compared():
+    page = tiny_report().to_html()
+    assert "<b>student on labels alone</b>: BertForSequenceClassification, 11.2 k parameters, trained without" in page
+    assert page.index("<b>teacher</b>") < page.index("<h2>Quality</h2>")
+
+
 def test_the_page_has_colours_of_light_and_dark():
     page = tiny_report().to_html()
     assert "prefers-color-scheme: dark" in page and "@media print" in page

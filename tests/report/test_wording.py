@@ -36,16 +36,24 @@ def test_a_report_without_metrics():
 
 
 def test_what_was_left_out():
-    assert wording.left_out_table(tiny_report())[1] == []
+    assert wording.left_out_table(tiny_report())[1] == [] and wording.left_out_note(tiny_report()) == ""
     trials = LeaveOneOut(50, "accuracy", True, 0.8, {"labels": 0.75, "soft": 0.82, "hidden": 0.8})
-    head, rows = wording.left_out_table(dataclasses.replace(tiny_report(), left_out=trials))
+    accuracy = MetricResult(True, {"student": Estimate(0.8, 0.79, 0.81)})
+    report = dataclasses.replace(tiny_report(), left_out=trials, metrics={"accuracy": accuracy})
+    head, rows = wording.left_out_table(report)
     assert head[1] == "accuracy after 50 steps"
     assert rows == [
         ["nothing", "80.0 %", "–", "–"],
         ["labels", "75.0 %", "-5.0", "helped"],
         ["soft", "82.0 %", "+2.0", "hurt"],
-        ["hidden", "80.0 %", "+0.0", "made no difference"],
+        ["hidden", "80.0 %", "+0.0", "cannot be told"],
     ]
+    accuracy = MetricResult(True, {"student": Estimate(0.8, 0.77, 0.83)})
+    unsure = wording.left_out_table(dataclasses.replace(report, metrics={"accuracy": accuracy}))[1]
+    assert [row[-1] for row in unsure] == ["–", "helped", "cannot be told", "cannot be told"]
+    note = wording.left_out_note(report)
+    assert "one training of 50 steps, where the student itself was trained for 4, all with the same seed" in note
+    assert note in report.to_markdown() and note in report.to_html()
     lower = LeaveOneOut(50, "perplexity", False, 8.0, {"labels": 9.5})
     rows = wording.left_out_table(dataclasses.replace(tiny_report(), left_out=lower))[1]
     assert rows[1] == ["labels", "9.5", "+1.5", "helped"]

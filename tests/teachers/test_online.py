@@ -5,12 +5,18 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import nn
-from transformers import BertForMaskedLM, BertModel
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
+    SpeechEncoderDecoderConfig,
+    SpeechEncoderDecoderModel,
+)
 
 from hf_distill.errors import MissingInputError, UntrainedTeacherError
 from hf_distill.heads import MaskedLMHead, SingleLabelHead, head_of
 from hf_distill.teachers import OnlineTeacher
-from tests.tiny_models import HEADS, VOCAB_SIZE, PaddingCollator, bert, llama, model_for, rows_for
+from tests.tiny_models import HEADS, SIZES, VOCAB_SIZE, PaddingCollator, bert, listener, llama, model_for, rows_for
 from tests.tiny_trainers import loss_logs, trainer_for
 
 
@@ -92,6 +98,18 @@ def test_keeps_no_cache():
 def test_a_batch_without_its_main_input():
     with pytest.raises(MissingInputError, match=r"BertFor\w+ reads 'input_ids', and the batch has only \['pixels'\]"):
         teacher_for("single_label").signals({"pixels": torch.zeros(2, 3)})
+
+
+def test_a_main_input_that_has_several_names():
+    decoding = {**SIZES, "num_hidden_layers": 1, "is_decoder": True, "add_cross_attention": True}
+    configs = SpeechEncoderDecoderConfig.from_encoder_decoder_configs(listener().config, BertConfig(**decoding))
+    configs.decoder_start_token_id, configs.pad_token_id = 1, 0
+    model = SpeechEncoderDecoderModel(config=configs)
+    teacher = OnlineTeacher(model, head_of(model))
+    sounds, labels = torch.randn(2, 40), torch.randint(3, 20, (2, 4))
+    assert teacher.signals({"input_values": sounds, "labels": labels}).logits.shape[:2] == labels.shape
+    with pytest.raises(MissingInputError, match="SpeechEncoderDecoderModel reads 'inputs', and the batch has only"):
+        teacher.signals({"attention_mask": torch.ones(2, 40), "labels": labels})
 
 
 def test_embeddings_stand_in_for_tokens():
