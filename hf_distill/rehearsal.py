@@ -12,15 +12,17 @@ from transformers.utils import logging
 
 from hf_distill.chunked_training import sampled_positions
 from hf_distill.errors import ConfigurationError
+from hf_distill.functional.top_k import softened_top_k
 from hf_distill.head_positions import hooked_models
 from hf_distill.heads import ObjectDetectionHead
 from hf_distill.heads.base import at_least_float32, real_tokens
 from hf_distill.memory import Memory, memory_estimate
 from hf_distill.position_tables import has_position_table, max_positions
 from hf_distill.refused_batches import naming_the_model
+from hf_distill.schedules import as_schedule
 from hf_distill.teacher_scores import TeacherScore, teacher_score
 from hf_distill.teachers import online_teachers
-from hf_distill.terms import HardLabelTerm
+from hf_distill.terms import HardLabelTerm, SoftTargetTerm
 from hf_distill.trial_batches import (
     collated,
     gradient,
@@ -30,7 +32,16 @@ from hf_distill.trial_batches import (
     norm,
     sampled_rows,
 )
-from hf_distill.types import IGNORED_LABEL, TEACHER_PREFIX, Batch, Positions, Requirements, Signals, Unit
+from hf_distill.types import (
+    IGNORED_LABEL,
+    TEACHER_PREFIX,
+    Batch,
+    Positions,
+    Requirements,
+    Signals,
+    TopKLogits,
+    Unit,
+)
 
 
 logger = logging.get_logger(__name__)
@@ -41,6 +52,9 @@ LARGEST_RATIO = 100.0
 
 LARGEST_DEVIATION = 0.02
 """Of the student's own loss from the cross-entropy, in shares of it: what bfloat16 and the like may make."""
+
+LEAST_SHARE = 0.5
+"""Of a teacher's probability, what its likeliest classes must have at the temperature that they are softened at."""
 
 INPUT_SIZES = ("image_size", "num_mel_bins")
 """What configurations call the size of an image and of a spectrogram."""
@@ -154,6 +168,7 @@ def _report_on(trainer: Any, rows: list[Any]) -> PreflightReport:
         warnings += check_label_count(student, where)
     terms, logits_bytes = _term_sizes(trainer, student, teacher, where)
     warnings += _warnings_of_sizes(terms)
+    warnings += _warnings_of_likeliest(trainer, teacher, where)
     score = teacher_score(trainer.head, _teacher_answers(trainer, evaluation_batches))
     if score is not None and not score.is_above_chance:
         warnings.append(
@@ -328,6 +343,28 @@ def _warnings_of_sizes(terms: Mapping[str, TermSize]) -> list[str]:
     return warnings
 
 
+def _warnings_of_likeliest(trainer: Any, teacher: Signals | None, where: Positions) -> list[str]:
+    """Softened, a teacher's likeliest classes may be a small part of what it says."""
+    logits: Any = None if teacher is None else teacher.logits
+    if not isinstance(logits, TopKLogits) or logits.drawn_at is not None or not where.mask.any():
+        return []
+    terms = {name: weighted.term for name, weighted in trainer.distillation_objective.terms.items()}
+    warnings = []
+    for name, term in terms.items():
+        if not isinstance(term, SoftTargetTerm):
+            continue
+        temperature = as_schedule(term.temperature)(0.0)
+        share = 1 - softened_top_k(logits[where.mask], temperature)[1].exp().mean().item()
+        if share < LEAST_SHARE:
+            warnings.append(
+                f"At temperature {temperature:g}, that of the term {name!r}, the teacher's {logits.values.shape[-1]} "
+                f"likeliest classes have {share:.2f} of its probability on a batch. How the others lie among "
+                "themselves is not taught, and here it outweighs what is. Lower the temperature, cache more classes, "
+                f"or have them drawn: `cache_teacher(…, drawn_at={temperature:g})`."
+            )
+    return warnings
+
+
 def _teacher_answers(trainer: Any, batches: list[dict[str, Any]]) -> list[tuple[Batch, Any, Any]]:
     """Each batch with what the teacher says about it, aligned with the student's classes, and where it counts."""
     if trainer.teacher is None or not trainer._alignment.same_classes:
@@ -337,6 +374,8 @@ def _teacher_answers(trainer: Any, batches: list[dict[str, Any]]) -> list[tuple[
         for batch in batches:
             if trainer.head.has_labels(batch):
                 _, teacher, where = _compared(trainer, batch, Requirements(teacher=True))
+                if teacher is not None and getattr(teacher.logits, "drawn_at", None) is not None:
+                    return []  # of a token that was not drawn it is not known how likely it is
                 answers.append((batch, teacher, where))
     return answers
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import SwinConfig, SwinForImageClassification, default_data_collator
 
-from hf_distill import HardLabelTerm, Linear, Objective, SoftTargetTerm, preflight_report
+from hf_distill import HardLabelTerm, Linear, Objective, SoftTargetTerm, cache_teacher, preflight_report
 from hf_distill.errors import ConfigurationError, MissingInputError
 from hf_distill.heads import TokenClassificationHead
 from hf_distill.rehearsal import check_lengths
@@ -90,6 +90,25 @@ def test_a_teacher_at_chance_is_warned_of(tmp_path, warnings):
         teacher = model_for("single_label", 2)
         right = [teacher(torch.tensor([row["input_ids"]])).logits.argmax().item() == row["labels"] for row in rows]
     assert report.teacher.value == pytest.approx(sum(right) / 40)
+
+
+@pytest.mark.parametrize(("options", "says"), [({}, "5 likeliest"), ({"drawn_at": 4.0}, ""), ({"top_k": 60}, "")])
+def test_likeliest_tokens_that_are_a_small_part_are_warned_of(tmp_path, warnings, options, says):
+    options = {"top_k": 5, "data_collator": PaddingCollator(), **options}
+    teacher, rows = model_for("causal", 2), rows_for("causal")
+    cache_teacher(teacher, unlabelled(rows), tmp_path / "cache", **options)
+    changes = {"temperature": 4.0, "alpha": 0.0, "per_device_train_batch_size": len(rows)}
+    trainer = trainer_for(tmp_path / "out", "causal", teacher=tmp_path / "cache", **changes)
+    report = preflight_report(trainer)
+    assert (report.teacher is None) == ("drawn_at" in options)  # how likely the others are is not known
+    batch = trainer.data_collator(rows)
+    logits = teacher.eval()(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    probabilities = logits[trainer.head.positions(batch).mask].div(4.0).softmax(-1)
+    share = probabilities.topk(5).values.sum(-1).mean().item()
+    found = [warning for warning in warnings if "likeliest" in warning]
+    assert len(found) == bool(says)
+    assert all(f"At temperature 4, that of the term 'soft', the teacher's {says}" in warning for warning in found)
+    assert all(f"have {share:.2f} of its probability" in warning for warning in found)
 
 
 def test_a_row_longer_than_the_positions_of_a_model_is_refused(tmp_path):
