@@ -71,9 +71,8 @@ ROOMS = {
     "chunked_training": SIGNALS | WHAT_TO_LEARN | {"trial_batches", "head_positions"},
     "refused_batches": {"types", "errors", "raw_columns"},
     "rehearsal": SIGNALS
-    | {"terms", "objective", "position_tables", "memory", "preflight", "trial_batches", "teacher_scores"}
-    | {"refused_batches"}
-    | {"head_positions", "chunked_training"},
+    | {"functional", "schedules", "terms", "objective", "position_tables", "memory", "preflight", "trial_batches"}
+    | {"teacher_scores", "refused_batches", "head_positions", "chunked_training"},
     "balance": SIGNALS | {"terms", "objective", "trial_batches", "feature_reading", "rehearsal"},
     "tally": {"types", "errors", "heads"},
     "invariances": SIGNALS | {"position_tables", "tally", "trial_batches"},
