@@ -59,7 +59,9 @@ def check_positions(student: Signals, teacher: Signals | None, where: Positions)
     """
     wanted = where.mask.shape
     for who, signals in (("student", student), ("teacher", teacher)):
-        if signals is not None and signals.logits.shape[: len(wanted)] != wanted:
+        if signals is None or 0 in signals.logits.shape:  # none are built where the head is held back
+            continue
+        if signals.logits.shape[: len(wanted)] != wanted:
             raise LengthMismatchError(
                 f"the {who}'s outputs have the shape {tuple(signals.logits.shape)}, and the batch has positions of "
                 f"the shape {tuple(wanted)}, so it is not known which output belongs to which position. Where a model "
