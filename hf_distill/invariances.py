@@ -260,7 +260,7 @@ class _Experiment:
         return checks
 
     def _is_same(self, scores: Tensor, teacher: Signals | None) -> bool:
-        if teacher is None or isinstance(teacher.logits, TopKLogits):
+        if teacher is None or isinstance(teacher.logits, TopKLogits) or teacher.logits.shape != scores.shape:
             return False
         finite = scores.isfinite() & teacher.logits.isfinite()
         return _difference([scores[finite]], [teacher.logits[finite]]) <= self.tolerance

@@ -327,8 +327,10 @@ class Called(list):  # type: ignore[type-arg]
         self[:] = groups
         for group in groups:
             given = vars(group) if not isinstance(group, dict) else {}
-            if "layers" in given:
+            if "num_hidden_layers" in given:
                 calls.source_of(group)
+            if "pooled" in given:
+                calls.kept_layers_of(given["layers"])
             if "recipe_args" in given:
                 calls.objective_of(group, DistillationTrainingArguments(output_dir="unused", use_cpu=True))
             if given.get("task") is not None:
