@@ -25,6 +25,9 @@ Format = Literal["onnx", "torch"]
 MANIFEST = "export.json"
 """The file by which Transformers knows an export."""
 
+TOLERANCE = 1e-4
+"""What a program's answers may differ by, if it is one of the model in float32."""
+
 FILES = ("*.onnx", "*.onnx.data", "*.pt2", "config.json", "generation_config.json", MANIFEST)
 """Those of a program. A tokenizer or a processor may lie beside them."""
 
@@ -73,7 +76,7 @@ def export_model(
     *,
     format: Format = "onnx",
     int8: bool = False,
-    tolerance: float | None = 1e-4,
+    tolerance: float | None = TOLERANCE,
 ) -> Export:
     """Write the model as a program, load it back, and compare the two on real rows.
 

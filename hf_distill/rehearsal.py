@@ -353,7 +353,7 @@ def _warnings_of_likeliest(trainer: Any, teacher: Signals | None, where: Positio
     for name, term in terms.items():
         if not isinstance(term, SoftTargetTerm):
             continue
-        temperature = as_schedule(term.temperature)(0.0)
+        temperature = max(map(as_schedule(term.temperature), (0.0, 1.0)))
         share = 1 - softened_top_k(logits[where.mask], temperature)[1].exp().mean().item()
         if share < LEAST_SHARE:
             warnings.append(

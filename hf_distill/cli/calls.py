@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from hf_distill import recipes
@@ -80,8 +79,7 @@ def objective_taught_by(student: str) -> Objective | None:
     if "teacher" not in job:
         return None
     numbers: dict[str, Any] = {name: float(job[name]) for name in ("temperature", "alpha") if name in job}
-    with TemporaryDirectory() as folder:
-        args = DistillationTrainingArguments(output_dir=folder, use_cpu=True, **numbers)
+    args = DistillationTrainingArguments(use_cpu=True, **numbers)
     what = ObjectiveOptions(**{name: job[name] for name in ("recipe", "recipe_args") if name in job})
     return objective_of(what, args) or recipes.hinton(args.temperature, args.alpha)
 

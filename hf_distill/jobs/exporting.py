@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transformers.utils.logging import get_logger
 
 from hf_distill.errors import ConfigurationError
-from hf_distill.export import MANIFEST, Export, export_model, measured_export
+from hf_distill.export import MANIFEST, TOLERANCE, Export, export_model, measured_export
 from hf_distill.jobs.data import Data
 from hf_distill.jobs.evidence import Evidence
 from hf_distill.jobs.models import load_model, load_processor
@@ -121,10 +121,6 @@ def programs_of(
         else:
             made.append(Export(**{**found, "path": Path(found["path"])}))
     return Programs(tuple(made), tuple(missing))
-
-
-TOLERANCE = 1e-4
-"""What a program's answers may differ by, if it is one of this model in float32."""
 
 
 def programs_in(

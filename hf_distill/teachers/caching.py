@@ -464,9 +464,8 @@ class _Build:
         if records.drawn_at is None:
             return top_k_logits(counted, records.k)
         generator, drawn = torch.Generator(), []
-        for key, row in zip(
-            keys, counted.split(numbers), strict=True
-        ):  # all at once would take three times the logits
+        # row by row, since all at once would take three times the logits
+        for key, row in zip(keys, counted.split(numbers), strict=True):
             points = torch.rand(len(row), generator=generator.manual_seed(int.from_bytes(key[:7], "big")))
             drawn.append(drawn_logits(row, records.k, points.to(row.device), temperature=records.drawn_at))
         parts: dict[str, Any] = {
