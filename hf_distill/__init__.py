@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from hf_distill.teachers import (
         AdapterOffTeacher,
         CachedTeacher,
+        ColumnTeacher,
         EnsembleTeacher,
         OnlineTeacher,
         ProcessingTeacher,
@@ -96,6 +97,7 @@ __all__ = [
     "AttentionScoreTerm",
     "BoxTerm",
     "CachedTeacher",
+    "ColumnTeacher",
     "Constant",
     "ContrastiveTerm",
     "Cosine",

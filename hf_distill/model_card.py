@@ -17,7 +17,7 @@ from hf_distill.report import DistillationReport
 from hf_distill.report.markdown import markdown_table
 from hf_distill.report.sources import hub_id, is_repo_id
 from hf_distill.report.term_words import term_rows
-from hf_distill.teachers import CachedTeacher, ServedTeacher, known_teachers, online_teachers
+from hf_distill.teachers import CachedTeacher, ColumnTeacher, ServedTeacher, known_teachers, online_teachers
 from hf_distill.version import __version__
 
 
@@ -162,6 +162,8 @@ def _teacher_words(teacher: Any) -> str:
         return f"{model}, which a server ran and told the {teacher.top_k} likeliest tokens of"
     if isinstance(teacher, CachedTeacher):
         return "a teacher whose answers were cached"
+    if isinstance(teacher, ColumnTeacher):
+        return f"the answers in the column `{teacher.column}` of the data set"
     name = hub_id(teacher.model)
     if name is None:
         return f"a {type(unwrap_peft_model(teacher.model)).__name__} of {teacher.model.num_parameters():,} parameters"

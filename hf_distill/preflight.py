@@ -46,6 +46,7 @@ from hf_distill.objective import Objective
 from hf_distill.raw_columns import TEXT
 from hf_distill.teachers import (
     CachedTeacher,
+    ColumnTeacher,
     CompositeTeacher,
     KnownTeacher,
     OnlineTeacher,
@@ -226,7 +227,7 @@ def check_composite(head: Head, teacher: Teacher | None) -> None:
 
 def alignment(
     student: nn.Module,
-    teacher: PreTrainedModel | CachedTeacher | ServedTeacher,
+    teacher: PreTrainedModel | CachedTeacher | ServedTeacher | ColumnTeacher,
     head: Head,
     student_tokenizer: PreTrainedTokenizerBase | None = None,
     teacher_tokenizer: PreTrainedTokenizerBase | None = None,

@@ -34,9 +34,10 @@ from hf_distill.refused_batches import check_token_ids
 from hf_distill.stream_resuming import StreamResuming
 from hf_distill.teacher_inputs import DataCollatorWithTeacherInputs, TeacherInputs, TeacherPositions
 from hf_distill.teachers import (
+    CachedTeacher,
     CompositeTeacher,
     EnsembleTeacher,
-    OnlineTeacher,
+    ServedTeacher,
     Teacher,
     as_teacher,
     known_teachers,
@@ -477,7 +478,11 @@ def _check_top_k(teacher: Teacher | None, objective: Objective) -> None:
     Raises:
         UnsupportedModelError: naming the terms that do.
     """
-    known = [each for each in known_teachers(teacher) if not isinstance(each, OnlineTeacher) and each.gives_top_k]
+    known = [
+        each
+        for each in known_teachers(teacher)
+        if isinstance(each, (CachedTeacher, ServedTeacher)) and each.gives_top_k
+    ]
     if not known:
         return
     terms = {name: weighted.term for name, weighted in objective.terms.items()}

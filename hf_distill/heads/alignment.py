@@ -265,7 +265,7 @@ def class_alignment(student: Any, teacher: Any, class_axis: int = -1) -> Alignme
         ClassMismatchError: if the teacher lacks a class of the student, or a side without names has another number of
             classes, or a name of the student stands for two that are not in the same order.
     """
-    student_names, teacher_names = (_class_names(config) for config in (student, teacher))
+    student_names, teacher_names = (named_classes(config) for config in (student, teacher))
     if not student_names or not teacher_names:
         check_number_of_classes(student, teacher)
         if student_names or teacher_names:
@@ -408,7 +408,7 @@ def _rows_of_tokens(config: Any, tokens: Mapping[str, int]) -> dict[str, int]:
     return {**rows, BLANK: config.pad_token_id}
 
 
-def _class_names(config: Any) -> list[str]:
+def named_classes(config: Any) -> list[str]:
     """The names of all classes, in order; empty if they are the placeholders that Transformers makes, or unordered."""
     names = config.id2label or {}
     if set(names) != set(range(len(names))) or all(name == f"LABEL_{index}" for index, name in names.items()):

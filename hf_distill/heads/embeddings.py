@@ -52,7 +52,10 @@ class EmbeddingHead(Head):
         return f"pooling={self.pooling!r}{', normalize=True' if self.normalize else ''}"
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
-        vectors = self._pooled(outputs, batch)
+        return self.of_vectors(self._pooled(outputs, batch))
+
+    def of_vectors(self, vectors: Tensor) -> Tensor:
+        """What is compared of vectors that are pooled already, `(B, H)`."""
         return torch.nn.functional.normalize(vectors, dim=-1) if self.normalize else vectors
 
     def mask(self, batch: Batch) -> Tensor:
@@ -134,8 +137,9 @@ class SimilarityHead(EmbeddingHead):
             raise ConfigurationError(f"`scale` must be above 0, got {scale!r}. 20 is a temperature of 0.05.")
         self.scale = scale
 
-    def logits(self, outputs: Any, batch: Batch) -> Tensor:
-        vectors = super().logits(outputs, batch)
+    def of_vectors(self, vectors: Tensor) -> Tensor:
+        """How alike they are, `(B, B)`."""
+        vectors = super().of_vectors(vectors)
         oneself = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
         return (self.scale * vectors @ vectors.t()).masked_fill(oneself, -torch.inf)
 

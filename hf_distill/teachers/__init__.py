@@ -4,6 +4,7 @@ from hf_distill.teachers.adapter_off import AdapterOffTeacher
 from hf_distill.teachers.base import Teacher
 from hf_distill.teachers.cached import CachedTeacher, load_teacher
 from hf_distill.teachers.caching import cache_teacher
+from hf_distill.teachers.column import ColumnTeacher
 from hf_distill.teachers.composite import (
     CompositeTeacher,
     KnownTeacher,
@@ -22,6 +23,7 @@ from hf_distill.teachers.served import ServedTeacher
 __all__ = [
     "AdapterOffTeacher",
     "CachedTeacher",
+    "ColumnTeacher",
     "CompositeTeacher",
     "EnsembleTeacher",
     "KnownTeacher",

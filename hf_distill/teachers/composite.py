@@ -10,11 +10,12 @@ from torch import nn
 from hf_distill.heads import Head
 from hf_distill.teachers.base import Teacher
 from hf_distill.teachers.cached import CachedTeacher
+from hf_distill.teachers.column import ColumnTeacher
 from hf_distill.teachers.online import OnlineTeacher, as_teacher
 from hf_distill.teachers.served import ServedTeacher
 
 
-KnownTeacher = OnlineTeacher | CachedTeacher | ServedTeacher
+KnownTeacher = OnlineTeacher | CachedTeacher | ServedTeacher | ColumnTeacher
 
 
 class CompositeTeacher(Teacher):
@@ -53,9 +54,9 @@ def single_teachers(teacher: Teacher | None) -> list[Teacher]:
 
 
 def known_teachers(teacher: Teacher | None) -> list[KnownTeacher]:
-    """Those of them, each once, whose configuration is known: models, here or served, and caches of what they said."""
+    """Those of them, each once, whose configuration is known: models, here or served, and what was written down."""
     singles = dict.fromkeys(single_teachers(teacher))
-    return [each for each in singles if isinstance(each, (OnlineTeacher, CachedTeacher, ServedTeacher))]
+    return [each for each in singles if isinstance(each, KnownTeacher)]
 
 
 def online_teachers(teacher: Teacher | None) -> list[OnlineTeacher]:

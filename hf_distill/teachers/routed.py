@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from hf_distill.errors import ConfigurationError, MissingInputError, MissingTeac
 from hf_distill.heads import Head
 from hf_distill.teachers.base import Teacher
 from hf_distill.teachers.cached import CachedTeacher
+from hf_distill.teachers.column import ColumnTeacher
 from hf_distill.teachers.composite import CompositeTeacher, known_teachers, online_teachers
 from hf_distill.types import TEACHER_PREFIX, Batch, Signals
 
@@ -66,9 +67,17 @@ class RoutedTeacher(CompositeTeacher):
         """Let every member get to know the student.
 
         Raises:
-            UnsupportedModelError: if a route is a cache whose rows are read by a processing class of its own.
+            UnsupportedModelError: if a route is a cache whose rows are read by a processing class of its own, or two
+                routes look up some of the same answers.
         """
         super().meet(student, head)
+        looked_up = {_entry_names(member): route for route, member in zip(self.routes, self.members, strict=True)}
+        for first, second in combinations(looked_up, 2):
+            if first & second:
+                raise UnsupportedModelError(
+                    f"the routes {looked_up[first]!r} and {looked_up[second]!r} have some of their answers from one "
+                    "cache or column, and not all. Let both have the same ones, or give one of them the model itself."
+                )
         for route, member in zip(self.routes, self.members, strict=True):
             if any(isinstance(each, CachedTeacher) and each.reads_apart for each in known_teachers(member)):
                 raise UnsupportedModelError(
@@ -78,10 +87,9 @@ class RoutedTeacher(CompositeTeacher):
                 )
 
     def collator_for(self, collator: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        caches = {number: member for number, member in enumerate(self.members) if _has_cache(member)}
-        for number, member in enumerate(self.members):
-            collator = collator if number in caches else member.collator_for(collator)
-        return DataCollatorWithRoutes(collator, self.column, self.routes, caches)
+        for member in self.members:
+            collator = collator if _entry_names(member) else member.collator_for(collator)
+        return DataCollatorWithRoutes(collator, self.column, self.routes, self.members)
 
     def signals(self, batch: Batch) -> Signals:
         """What each row's own teacher says about it, in the order of the rows.
@@ -118,10 +126,11 @@ class DataCollatorWithRoutes:
     """A collator, and beside what it returns the number of each row's route, as `teacher_<column>`.
 
     Args:
-        collator: the Trainer's. It does not get to see a column of strings, which it could not batch.
+        collator: the Trainer's. It does not get to see a column of strings, which it could not batch, nor columns of
+            answers.
         column: the column that names the route.
         routes: its values, in the order of their numbers.
-        caches: the teachers that look up answers, by the number of their route, each for the rows of its own.
+        teachers: theirs. Those that look up answers do so for the rows of their own routes alone.
     """
 
     def __init__(
@@ -129,25 +138,34 @@ class DataCollatorWithRoutes:
         collator: Callable[[Any], Any],
         column: str,
         routes: Sequence[str | int],
-        caches: Mapping[int, Teacher] = MappingProxyType({}),
+        teachers: Sequence[Teacher] = (),
     ) -> None:
-        self.caches = dict(caches)
         self.collator = collator
         self.column = column
         self.routes = tuple(routes)
+        self.lookups: dict[frozenset[str], tuple[Teacher, list[int]]] = {}
+        for number, teacher in enumerate(teachers):
+            if names := _entry_names(teacher):
+                self.lookups.setdefault(names, (teacher, []))[1].append(number)
+        self.answer_columns = {
+            each.column for teacher in teachers for each in known_teachers(teacher) if isinstance(each, ColumnTeacher)
+        }
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        if not all(self.column in row for row in rows):
-            return dict(self.collator(rows))  # said where a teacher is asked, if one is
-        values = [row[self.column] for row in rows]
-        if any(isinstance(value, str) for value in values):
-            rows = [{name: row[name] for name in row if name != self.column} for row in rows]
+        named = all(self.column in row for row in rows)
+        values = [row[self.column] for row in rows] if named else []
+        strings = {self.column} if any(isinstance(value, str) for value in values) else set()
+        hidden = self.answer_columns | strings
+        batch = dict(self.collator([{name: row[name] for name in row if name not in hidden} for row in rows]))
+        if not named:
+            return batch  # said where a teacher is asked, if one is
         numbers = route_numbers(values, self.column, self.routes)
-        batch = {**self.collator(rows), f"{TEACHER_PREFIX}{self.column}": torch.tensor(numbers)}
-        for number, member in self.caches.items():
-            if chosen := [row for row, each in enumerate(numbers) if each == number]:
-                batch |= _looked_up(member, rows, chosen, batch)
-        return batch
+        batch[f"{TEACHER_PREFIX}{self.column}"] = torch.tensor(numbers)
+        answers: dict[str, Tensor] = {}
+        for teacher, routes in self.lookups.values():
+            if chosen := [row for row, number in enumerate(numbers) if number in routes]:
+                answers |= _looked_up(teacher, rows, chosen, batch)
+        return batch | answers
 
 
 def route_numbers(values: Iterable[Any], column: str, routes: Sequence[str | int]) -> list[int]:
@@ -167,8 +185,10 @@ def route_numbers(values: Iterable[Any], column: str, routes: Sequence[str | int
     return [known[value] for value in plain]
 
 
-def _has_cache(teacher: Teacher) -> bool:
-    return any(isinstance(each, CachedTeacher) for each in known_teachers(teacher))
+def _entry_names(teacher: Teacher) -> frozenset[str]:
+    """What the answers are called that a teacher looks up."""
+    known = known_teachers(teacher)
+    return frozenset().union(*(each.entry_names for each in known if isinstance(each, (CachedTeacher, ColumnTeacher))))
 
 
 def _looked_up(teacher: Teacher, rows: Sequence[Any], chosen: Sequence[int], batch: Batch) -> dict[str, Tensor]:

@@ -269,6 +269,19 @@ def test_a_route_is_a_cache_of_its_own_rows(tmp_path, task):
             assert relative_difference(found, expected) < 1e-5
 
 
+@pytest.mark.parametrize("task", ["single_label", "causal"])
+def test_two_routes_share_a_cache(tmp_path, task):
+    model = model_for(task, 2)
+    rows = [{name: value for name, value in row.items() if name != "language"} for row in routed_rows(task)]
+    cache = tmp_path / "cache"
+    cache_teacher(model, rows, cache, data_collator=PaddingCollator(), dtype="float32", batch_size=3)
+    found, expected = (
+        single_gradients(tmp_path, task, RoutedTeacher({"de": each, "fr": each}, "language"))
+        for each in (cache, model)
+    )
+    assert relative_difference(found, expected) < 1e-5
+
+
 def test_a_route_is_an_ensemble_of_a_cache_and_a_model(tmp_path):
     paths, models = caches_of_routes(tmp_path, "single_label")
     found, expected = (
