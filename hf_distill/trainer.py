@@ -478,11 +478,8 @@ def _check_top_k(teacher: Teacher | None, objective: Objective) -> None:
     Raises:
         UnsupportedModelError: naming the terms that do.
     """
-    known = [
-        each
-        for each in known_teachers(teacher)
-        if isinstance(each, (CachedTeacher, ServedTeacher)) and each.gives_top_k
-    ]
+    asked = known_teachers(teacher)
+    known = [each for each in asked if isinstance(each, (CachedTeacher, ServedTeacher)) and each.gives_top_k]
     if not known:
         return
     terms = {name: weighted.term for name, weighted in objective.terms.items()}

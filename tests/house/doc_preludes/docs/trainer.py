@@ -1,9 +1,10 @@
 import os
 
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from tests.house.local_hub import put_dataset, put_model, put_tokenizer
 from tests.teachers.completions_server import CompletionsServer
+from tests.teachers.embeddings_server import EmbeddingsServer
 
 
 questions = ["who sat on the mat", "what did the dog do", "is it late", "where is the cat"]
@@ -11,7 +12,9 @@ answers = ["the cat sat on the mat", "the dog slept", "it is noon", "the cat is 
 rows = [{"question": questions[i % 4], "sentence": answers[i // 2], "label": i % 2} for i in range(8)]
 put_dataset("nyu-mll/glue", {"train": rows, "validation": rows}, config="qnli")
 
-put_tokenizer("google-bert/bert-base-uncased", ["a fine film"])
+tokenizer = put_tokenizer("google-bert/bert-base-uncased", [*questions, *answers, "a fine film"])
+put_model("google/bert_uncased_L-4_H-256_A-4", AutoModel, vocab_size=len(tokenizer))
+os.environ["EMBEDDINGS_URL"] = EmbeddingsServer(width=24).__enter__().url
 for model_id, texts in {
     "textattack/bert-base-uncased-QNLI": questions + answers,
     "distilbert/distilroberta-base": [*questions, *answers, "another word"],
