@@ -2,6 +2,7 @@
 
     python benchmarks/architectures.py                       # all heads, about two hours
     python benchmarks/architectures.py --heads SequenceClassification CausalLM
+    python benchmarks/architectures.py --again               # where something did not hold when it was last run
 
 For each model class behind an Auto class, student and teacher are made from one small configuration and two seeds.
 `check_invariances` is run, then a step of training and an evaluation. What cannot be made small by the fields that
@@ -353,19 +354,23 @@ def table(heads: dict[str, dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--heads", nargs="+", choices=HEADS, default=list(HEADS))
+    parser.add_argument("--again", action="store_true", help="only the classes of these heads that are in the table")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     for head in arguments.heads:
-        found = {}
+        known = json.loads(FILE.read_text())["heads"] if FILE.exists() else {}
+        found = known.get(head, {}) if arguments.again else {}
         for model_class, config_class in classes_of(head):
+            name = model_class.__name__
+            if found.get(name, ("",))[0] in ("held", "not tried"):
+                continue
             try:
                 with time_limit():
-                    found[model_class.__name__] = tried(model_class, config_class, HEADS[head])
+                    found[name] = tried(model_class, config_class, HEADS[head])
             except OutOfTimeError:
-                found[model_class.__name__] = "not tried", f"took more than {MAX_SECONDS} s"
-        known = json.loads(FILE.read_text())["heads"] if FILE.exists() else {}
+                found[name] = "not tried", f"took more than {MAX_SECONDS} s"
         known |= {head: found}
         heads = {name: known[name] for name in HEADS if name in known}
         save("architectures", {"heads": heads}, table(heads))
