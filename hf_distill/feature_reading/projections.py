@@ -80,7 +80,8 @@ def projections_of(block: nn.Module, config: Any) -> Projections:
     if len(attentions) != 1:
         raise UnsupportedModelError(
             f"a block {type(block).__name__} has {len(attentions)} self-attentions whose queries, keys and values "
-            "hf_distill knows how to read, and exactly one is needed. Use a term that reads hidden states."
+            "hf_distill knows how to read, and exactly one is needed. Use a term that reads hidden states, as the "
+            "recipes patient_kd, vid, crd and nst do."
         )
     (attention,) = attentions
     modules = _linear_maps(attention)
