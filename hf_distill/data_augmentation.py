@@ -18,8 +18,8 @@ class MaskedWordAugmentation:
     To be given to `datasets.Dataset.map`, batched. Each row is followed by `num_samples` variants of it, whose other
     columns are the row's own: its labels too, which is why a teacher should have the last word on them (`alpha=0`).
 
-    For each word, independently, with `replace_probability`: a word that is one token gives way to one of the
-    `num_candidates` most likely words that are one token, drawn evenly; any other word to one of `similar_words`.
+    For each word of letters, independently, with `replace_probability`: one that is one token gives way to one of the
+    `num_candidates` most likely words that are one token, drawn evenly; any other one to one of `similar_words`.
     What is likely is asked once for each word of the original row. Draws depend on the seed and the row's text alone,
     so processes and batches change nothing, and the map can be cached by its arguments.
 
@@ -125,6 +125,7 @@ class MaskedWordAugmentation:
             if word is not None:
                 places.setdefault(word, []).append(position)
         known = encoded["input_ids"][0] != self.tokenizer.unk_token_id
+        places = {index: own for index, own in places.items() if words[index].isalpha()}
         single = {word: own[0] for word, own in places.items() if len(own) == 1 and known[own[0]]}
         likely = dict(zip(single, self._likely_words(encoded, list(single.values())), strict=True))
         similar = self.similar_words or (lambda word: ())

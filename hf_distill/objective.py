@@ -28,6 +28,11 @@ class WeightedTerm(NamedTuple):
         return self.scale * prod(schedule(progress) for schedule in self.schedules)
 
     @property
+    def largest_weight(self) -> float:
+        """The product of the largest values of its schedules, times the scale."""
+        return self.scale * prod(schedule.maximum for schedule in self.schedules)
+
+    @property
     def is_as_given(self) -> bool:
         """Whether the weight is the number that was given, all the time."""
         return self.scale == 1.0 and all(isinstance(schedule, Constant) for schedule in self.schedules)

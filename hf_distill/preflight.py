@@ -106,8 +106,8 @@ def check_own_loss(student: nn.Module, head: Head) -> None:
     if not head.has_own_loss or (missing and not takes_all):
         raise ConfigurationError(
             f"the objective reads labels, and the forward of the student {type(student).__name__} "
-            f"takes no {missing}, so it has no loss of its own. Learn from the teacher alone with `alpha=0`, or give "
-            "the loss as `compute_loss_func=`."
+            f"takes no {missing}, so it has no loss of its own. Learn from the teacher alone, with a weight of 0 for "
+            "the labels (`alpha=0`, or `labels=0` of recipes such as rkd), or give the loss as `compute_loss_func=`."
         )
 
 

@@ -15,6 +15,7 @@ from hf_distill.functional import (
     rkd_distance,
     target_class_kl,
 )
+from hf_distill.functional.pooling import Pooling
 from hf_distill.layer_maps import LayerMap, check_layer_map
 from hf_distill.objective import Objective
 from hf_distill.schedules import During, Schedule, is_finite_number
@@ -166,7 +167,12 @@ def hungarian_matching(
 
 @_published
 def patient_kd(
-    temperature: float | Schedule = 5.0, alpha: float = 0.5, beta: float = 0.1, layer_map: LayerMap = "skip"
+    temperature: float | Schedule = 5.0,
+    alpha: float = 0.5,
+    beta: float = 0.1,
+    layer_map: LayerMap = "skip",
+    pooled: Pooling = "first",
+    side: str | None = None,
 ) -> Objective:
     """Soft and hard targets, and the [CLS] states on the way: L = α · L_labels + (1 − α) · L_soft + β · L_patient.
 
@@ -177,12 +183,15 @@ def patient_kd(
         alpha: weight of the labels. The paper's α is 1 − `alpha`.
         beta: weight of the states. The paper's 10 to 1000 go with a mean over the D features: divide them by D.
         layer_map: `"skip"` for PKD-Skip, `"top"` for PKD-Last.
+        pooled: whose state h is. The first token's is [CLS]. Where tokens see only those before them (GPT-2, Llama) it
+            knows nothing of the row, so take `"last"`; and `"mean"` where no token stands for the row (T5).
+        side: `"encoder"` or `"decoder"`, where the models have both.
 
     References:
         Sun, Cheng, Gan, Liu: Patient Knowledge Distillation for BERT Model Compression, 2019,
         https://arxiv.org/abs/1908.09355, equations 7 and 8.
     """
-    states = HiddenStateTerm(layer_map, normalized_squared_distance, pooled="first")
+    states = HiddenStateTerm(layer_map, normalized_squared_distance, pooled, side=side)
     return Objective(
         {
             "labels": (alpha, HardLabelTerm()),
@@ -193,32 +202,36 @@ def patient_kd(
 
 
 @_published
-def distilbert(temperature: float | Schedule = 2.0) -> Objective:
+def distilbert(temperature: float | Schedule = 2.0, side: str | None = None) -> Objective:
     """Soft and hard targets, and the direction of last hidden states: L = 5 · L_ce + 2 · L_mlm + L_cos.
 
     Args:
         temperature: T of the soft targets, above 0.
+        side: `"encoder"` or `"decoder"`, where the models have both.
 
     References:
         Sanh, Debut, Chaumond, Wolf: DistilBERT, a distilled version of BERT, 2019, https://arxiv.org/abs/1910.01108,
-        section 3; the weights are those of the authors' code.
+        section 2; the weights are those of the authors' code.
     """
     return Objective(
         {
             "soft": (5.0, SoftTargetTerm(temperature)),
             "labels": (2.0, HardLabelTerm()),
-            "cosine": (1.0, HiddenStateTerm("last", cosine_distance)),
+            "cosine": (1.0, HiddenStateTerm("last", cosine_distance, side=side)),
         }
     )
 
 
 @_published
-def tinybert(stage: Literal["layers", "prediction"], layer_map: LayerMap = "uniform") -> Objective:
+def tinybert(
+    stage: Literal["layers", "prediction"], layer_map: LayerMap = "uniform", side: str | None = None
+) -> Objective:
     """The layers first, then the predictions: L = L_embd + L_hidn + L_attn, in a second training L = L_pred.
 
     Args:
         stage: `"layers"` or `"prediction"`.
         layer_map: which layers are compared in the first one.
+        side: `"encoder"` or `"decoder"`, where the models have both.
 
     Raises:
         ConfigurationError: for another stage.
@@ -233,38 +246,42 @@ def tinybert(stage: Literal["layers", "prediction"], layer_map: LayerMap = "unif
         return Objective({"soft": (1.0, SoftTargetTerm(temperature=1.0))})
     return Objective(
         {
-            "embeddings": (1.0, HiddenStateTerm([(0, 0)])),
-            "hidden": (1.0, HiddenStateTerm(layer_map)),
-            "attention": (1.0, AttentionScoreTerm(layer_map)),
+            "embeddings": (1.0, HiddenStateTerm([(0, 0)], side=side)),
+            "hidden": (1.0, HiddenStateTerm(layer_map, side=side)),
+            "attention": (1.0, AttentionScoreTerm(layer_map, side=side)),
         }
     )
 
 
 @_published
-def minilm() -> Objective:
+def minilm(side: str | None = None) -> Objective:
     """The attention and the relations of values in the last layers: L = L_attention + L_values.
+
+    Args:
+        side: `"encoder"` or `"decoder"`, where the models have both.
 
     References:
         Wang et al.: MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained
         Transformers, 2020, https://arxiv.org/abs/2002.10957, equations 3 to 6.
     """
-    return Objective({name: (1.0, RelationTerm(relations=(name,))) for name in ("attention", "values")})
+    return Objective({name: (1.0, RelationTerm(relations=(name,), side=side)) for name in ("attention", "values")})
 
 
 @_published
-def minilmv2(num_relation_heads: int = 48, teacher_layer: int = -1) -> Objective:
+def minilmv2(num_relation_heads: int = 48, teacher_layer: int = -1, side: str | None = None) -> Objective:
     """The relations of queries, of keys and of values in one layer: L = ⅓ (L_queries + L_keys + L_values).
 
     Args:
         num_relation_heads: into how many heads all are split. It divides the widths of both models.
         teacher_layer: the layer that the student's last one learns from. The paper takes the last one of a teacher of
             12 layers, and of 24 the 21st (BERT) or the 19th (RoBERTa).
+        side: `"encoder"` or `"decoder"`, where the models have both.
 
     References:
         Wang et al.: MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained
         Transformers, 2021, https://arxiv.org/abs/2012.15828, its multi-head self-attention relations.
     """
-    term = RelationTerm([(-1, teacher_layer)], num_relation_heads=num_relation_heads)
+    term = RelationTerm([(-1, teacher_layer)], num_relation_heads=num_relation_heads, side=side)
     return Objective({"relations": (1.0, term)})
 
 
@@ -273,15 +290,17 @@ def rkd(
     labels: float = 1.0,
     distance: float = 25.0,
     angle: float = 50.0,
-    pooled: Literal["first", "last", "mean"] = "mean",
+    pooled: Pooling = "mean",
+    side: str | None = None,
 ) -> Objective:
     """How rows lie to each other: L = labels · L_labels + distance · L_RKD-D + angle · L_RKD-A.
 
     Args:
-        labels: weight of the labels.
+        labels: weight of the labels, 0 to leave them out.
         distance: weight of the relative distances of pairs of rows.
         angle: weight of the angles of triplets of rows; B³ of them in a micro-batch of B rows.
         pooled: how the last hidden states become one vector a row.
+        side: `"encoder"` or `"decoder"`, where the models have both.
 
     References:
         Park, Kim, Lu, Cho: Relational Knowledge Distillation, 2019, https://arxiv.org/abs/1904.05068, section 3.2.
@@ -289,8 +308,8 @@ def rkd(
     return Objective(
         {
             "labels": (labels, HardLabelTerm()),
-            "distance": (distance, RowRelationTerm(distance=rkd_distance, pooled=pooled)),
-            "angle": (angle, RowRelationTerm(distance=rkd_angle, pooled=pooled)),
+            "distance": (distance, RowRelationTerm(distance=rkd_distance, pooled=pooled, side=side)),
+            "angle": (angle, RowRelationTerm(distance=rkd_angle, pooled=pooled, side=side)),
         }
     )
 
@@ -312,19 +331,27 @@ def distil_whisper(temperature: float | Schedule = 2.0) -> Objective:
 
 
 @_published
-def vid(labels: float = 1.0, weight: float | Schedule = 1.0, layer_map: LayerMap = "uniform") -> Objective:
+def vid(
+    labels: float = 1.0,
+    weight: float | Schedule = 1.0,
+    layer_map: LayerMap = "uniform",
+    side: str | None = None,
+) -> Objective:
     """What the teacher's layers say that the student's do not: L = labels · L_labels + weight · Σ −log q(t | s).
 
     Args:
-        labels: weight of the labels.
+        labels: weight of the labels, 0 to leave them out.
         weight: λ of the variational bound.
         layer_map: which layers are compared.
+        side: `"encoder"` or `"decoder"`, where the models have both.
 
     References:
         Ahn, Hu, Damianou, Lawrence, Dai: Variational Information Distillation for Knowledge Transfer, 2019,
         https://arxiv.org/abs/1904.05835.
     """
-    return Objective({"labels": (labels, HardLabelTerm()), "information": (weight, VariationalTerm(layer_map))})
+    return Objective(
+        {"labels": (labels, HardLabelTerm()), "information": (weight, VariationalTerm(layer_map, side=side))}
+    )
 
 
 @_published
@@ -333,16 +360,18 @@ def crd(
     soft: float = 0.0,
     weight: float | Schedule = 0.8,
     soft_temperature: float | Schedule = 4.0,
-    pooled: Literal["first", "last", "mean"] = "mean",
+    pooled: Pooling = "mean",
+    side: str | None = None,
 ) -> Objective:
     """Rows that find themselves in the teacher: L = labels · L_labels + soft · L_soft + weight · L_contrast.
 
     Args:
-        labels: weight of the labels.
+        labels: weight of the labels, 0 to leave them out.
         soft: weight of soft targets, 0 to leave them out.
         weight: β of the contrast.
         soft_temperature: T of the soft targets, above 0.
         pooled: how the last hidden states become one vector a row.
+        side: `"encoder"` or `"decoder"`, where the models have both.
 
     References:
         Tian, Krishnan, Isola: Contrastive Representation Distillation, 2020, https://arxiv.org/abs/1910.10699; the
@@ -352,28 +381,31 @@ def crd(
         {
             "labels": (labels, HardLabelTerm()),
             "soft": (soft, SoftTargetTerm(soft_temperature)),
-            "contrast": (weight, ContrastiveTerm(pooled=pooled)),
+            "contrast": (weight, ContrastiveTerm(pooled=pooled, side=side)),
         }
     )
 
 
 @_published
-def nst(labels: float = 1.0, weight: float | Schedule = 50.0) -> Objective:
+def nst(labels: float = 1.0, weight: float | Schedule = 50.0, side: str | None = None) -> Objective:
     """What the units of the last layer look at: L = labels · L_labels + weight · MMD².
 
     Args:
-        labels: weight of the labels.
+        labels: weight of the labels, 0 to leave them out.
         weight: of the discrepancy.
+        side: `"encoder"` or `"decoder"`, where the models have both.
 
     References:
         Huang, Wang: Like What You Like: Knowledge Distill via Neuron Selectivity Transfer, 2017,
         https://arxiv.org/abs/1707.01219; the weight is that of RepDistiller's code.
     """
-    return Objective({"labels": (labels, HardLabelTerm()), "selectivity": (weight, SelectivityTerm())})
+    return Objective({"labels": (labels, HardLabelTerm()), "selectivity": (weight, SelectivityTerm(side=side))})
 
 
 @_published
-def mobilebert_like(layer_map: Sequence[tuple[int, int]], transfer: float = 0.5, alpha: float = 0.5) -> Objective:
+def mobilebert_like(
+    layer_map: Sequence[tuple[int, int]], transfer: float = 0.5, alpha: float = 0.5, side: str | None = None
+) -> Objective:
     """Progressive knowledge transfer: one layer after the other, from the lowest up, and then the predictions.
 
         L = L_FMT + L_AT of layer ℓ, while it is ℓ's turn;  at last L = α · L_labels + (1 − α) · L_soft
@@ -383,6 +415,7 @@ def mobilebert_like(layer_map: Sequence[tuple[int, int]], transfer: float = 0.5,
             `layer_maps.layer_pairs("uniform", 6, 12)`.
         transfer: the fraction of training that belongs to the layers, each as long as the others; in (0, 1).
         alpha: weight of the labels among the predictions.
+        side: `"encoder"` or `"decoder"`, where the models have both.
 
     Raises:
         ConfigurationError: if `layer_map` is no pairs, or `transfer` is not between 0 and 1.
@@ -400,8 +433,8 @@ def mobilebert_like(layer_map: Sequence[tuple[int, int]], transfer: float = 0.5,
     turns = [*(transfer * turn / len(layer_map) for turn in range(len(layer_map))), transfer]
     terms: dict[str, tuple[Schedule, Term]] = {}
     for pair, turn in zip(layer_map, pairwise(turns), strict=True):
-        terms[f"features_{pair[0]}"] = During(1.0, *turn), HiddenStateTerm([pair])
-        terms[f"attention_{pair[0]}"] = During(1.0, *turn), RelationTerm([pair], ("attention",))
+        terms[f"features_{pair[0]}"] = During(1.0, *turn), HiddenStateTerm([pair], side=side)
+        terms[f"attention_{pair[0]}"] = During(1.0, *turn), RelationTerm([pair], ("attention",), side=side)
     terms["labels"] = During(alpha, transfer, 1.0), HardLabelTerm()
     terms["soft"] = During(_rest(alpha), transfer, 1.0), SoftTargetTerm(temperature=1.0)
     return Objective(terms)

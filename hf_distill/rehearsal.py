@@ -17,6 +17,7 @@ from hf_distill.head_positions import hooked_models
 from hf_distill.heads import ObjectDetectionHead
 from hf_distill.heads.base import at_least_float32, real_tokens
 from hf_distill.memory import Memory, memory_estimate
+from hf_distill.objective import Objective
 from hf_distill.position_tables import has_position_table, max_positions
 from hf_distill.refused_batches import naming_the_model
 from hf_distill.schedules import as_schedule
@@ -50,6 +51,9 @@ NUM_TEACHER_ROWS = 64
 LARGEST_RATIO = 100.0
 """Between the weighted gradients of two terms; beyond it, one of them has no say."""
 
+NUM_MOMENTS = 100
+"""Of training at which it is looked whether two terms act together."""
+
 LARGEST_DEVIATION = 0.02
 """Of the student's own loss from the cross-entropy, in shares of it: what bfloat16 and the like may make."""
 
@@ -71,7 +75,7 @@ class TermSize:
     value: float
     """Its unweighted mean over them."""
     weight: float
-    """The larger of its weights at the start and the end of training."""
+    """The largest that it has in training."""
     gradient: float
     """Norm of its weighted gradient, over all weights of the student that are trained."""
     ratio: float | None
@@ -167,7 +171,7 @@ def _report_on(trainer: Any, rows: list[Any]) -> PreflightReport:
     if trainer.compute_loss_func is None and trainer.label_smoother is None:
         warnings += check_label_count(student, where)
     terms, logits_bytes = _term_sizes(trainer, student, teacher, where)
-    warnings += _warnings_of_sizes(terms)
+    warnings += _warnings_of_sizes(terms, trainer.distillation_objective)
     warnings += _warnings_of_likeliest(trainer, teacher, where)
     score = teacher_score(trainer.head, _teacher_answers(trainer, evaluation_batches))
     if score is not None and not score.is_above_chance:
@@ -289,7 +293,6 @@ def _term_sizes(
     """Every term on one batch, and the bytes of the class scores."""
     objective = trainer.distillation_objective
     losses = objective(student, teacher, where, 0.0)
-    start, end = objective.weights(0.0), objective.weights(1.0)
     parameters = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
     label_term = next((name for name, item in objective.terms.items() if isinstance(item.term, HardLabelTerm)), None)
     order = sorted(losses, key=lambda name: name != label_term)
@@ -304,7 +307,7 @@ def _term_sizes(
             of_labels = own
         elif of_labels and norms[name] * norms[order[0]] > 0:
             cosines[name] = _dot(own, of_labels) / (norms[name] * norms[order[0]])
-    weights = {name: max(start[name], end[name]) for name in losses}
+    weights = {name: objective.terms[name].largest_weight for name in losses}
     pulls = {name: weights[name] * norms[name] for name in losses}
     reference = pulls[label_term] if label_term is not None else max(pulls.values())
     sizes = {
@@ -328,13 +331,16 @@ def _dot(ours: list[Tensor], theirs: list[Tensor]) -> float:
     return sum((torch.sum(mine.double() * yours.double()).item() for mine, yours in pairs), 0.0)
 
 
-def _warnings_of_sizes(terms: Mapping[str, TermSize]) -> list[str]:
+def _warnings_of_sizes(terms: Mapping[str, TermSize], objective: Objective) -> list[str]:
     warnings = []
     reference = next((name for name, size in terms.items() if size.ratio == 1.0), None)
+    moments = [objective.weights(moment / NUM_MOMENTS) for moment in range(NUM_MOMENTS + 1)]
     for name, size in terms.items():
         if size.count == 0:
             warnings.append(f"The term {name!r} counts nothing in a batch, so its size could not be measured.")
         elif size.ratio is not None and not 1 / LARGEST_RATIO <= size.ratio <= LARGEST_RATIO:
+            if reference and not any(weights[name] > 0 < weights[reference] for weights in moments):
+                continue  # they take turns, so neither has a say beside the other
             warnings.append(
                 f"The weighted gradient of term {name!r} is {size.gradient:.3g}, and that of {reference!r} is "
                 f"{terms[reference].gradient if reference else 0:.3g}, so one of them has next to no say (ratio "

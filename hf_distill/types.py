@@ -99,9 +99,12 @@ class Anatomy:
         if len(self.stacks) == 1 and (side is None or "" in self.stacks):
             return next(iter(self.stacks.values()))
         if side is None or side not in self.stacks:
+            named = [f"side={each!r}" for each in sorted(self.stacks) if each in ("encoder", "decoder")]
+            remedy = "Layers of such models are not compared. Use terms that read logits and labels only."
+            if named:
+                remedy = f"Pass {' or '.join(named)} to the recipe, or to its terms."
             raise UnsupportedModelError(
-                f"{self.model} has the stacks {sorted(self.stacks)}, and side={side!r} names none of them. Pass one "
-                "of them as `side=` to the term."
+                f"{self.model} has the stacks {sorted(self.stacks)}, and side={side!r} names none of them. {remedy}"
             )
         return self.stacks[side]
 

@@ -90,6 +90,16 @@ def test_words_of_several_tokens_have_similar_words(model, tokenizer):
     assert {variant.split()[1] for variant in asked} == {"sleepsred-1", "sleepsred-2"}
 
 
+def test_punctuation_and_numbers_stay(model):
+    """As in the authors' code, where only words of letters are replaced."""
+    signs = word_tokenizer("[UNK]", "cat", "dog", ",", "7", ".")
+    signs.add_special_tokens({"mask_token": "[MASK]", "unk_token": "[UNK]"})
+    options = {"replace_probability": 1.0, "num_samples": 50, "similar_words": lambda word: ["other"]}
+    variants = MaskedWordAugmentation(model, signs, "text", **options).variants("cat , 7 cat .")
+    assert {tuple(variant.split()[place] for place in (1, 2, 4)) for variant in variants} == {(",", "7", ".")}
+    assert {variant.split()[0] for variant in variants} >= {"cat", "dog"}
+
+
 def test_draws_depend_on_the_seed_and_the_text_alone(model, tokenizer):
     first, again, other = (
         MaskedWordAugmentation(model, tokenizer, "text", seed=seed).variants(SENTENCES[0]) for seed in (0, 0, 1)

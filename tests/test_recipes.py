@@ -1,13 +1,14 @@
 """Published methods are the objectives that their papers say."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from transformers import BertForMaskedLM
 
 from hf_distill import Linear, recipes
-from hf_distill.errors import ConfigurationError, MissingInputError
+from hf_distill.errors import ConfigurationError, MissingInputError, UnsupportedModelError
 from hf_distill.functional import (
     cosine_distance,
     inter_class_pearson_distance,
@@ -28,8 +29,8 @@ from hf_distill.terms import (
 )
 from hf_distill.types import Requirements
 from tests.gradients import GradientRecorder, relative_difference
-from tests.tiny_models import ALL_HEADS, WITHOUT_CLASSES, PaddingCollator, bert, model_for, rows_for
-from tests.tiny_trainers import loss_logs, trainer_for
+from tests.tiny_models import ALL_HEADS, WITHOUT_CLASSES, PaddingCollator, bert, model_for, rows_for, whisper
+from tests.tiny_trainers import float32, loss_logs, trainer_for
 
 
 def test_hinton():
@@ -229,6 +230,45 @@ def test_patient_kd():
         "patient": HiddenStateTerm("top", normalized_squared_distance, "first"),
     }
     assert objective.weights(0.0) == {"labels": 0.3, "soft": 0.7, "patient": 0.2}
+
+
+def test_patient_kd_of_other_tokens():
+    """A decoder's first token knows nothing of the row."""
+    states = terms_of(recipes.patient_kd(pooled="last"))["patient"]
+    assert states == HiddenStateTerm("skip", normalized_squared_distance, "last")
+
+
+LAYERED = {
+    "patient_kd": recipes.patient_kd,
+    "distilbert": recipes.distilbert,
+    "tinybert": partial(recipes.tinybert, "layers"),
+    "minilm": recipes.minilm,
+    "minilmv2": partial(recipes.minilmv2, num_relation_heads=4),
+    "rkd": recipes.rkd,
+    "vid": recipes.vid,
+    "crd": recipes.crd,
+    "nst": recipes.nst,
+    "mobilebert_like": partial(recipes.mobilebert_like, [(1, 1), (2, 2)]),
+}
+"""Every recipe that reads layers."""
+
+
+@pytest.mark.parametrize("name", LAYERED)
+def test_recipes_of_layers_take_a_side(tmp_path, name):
+    """Whisper has layers on two; a recipe that is not told which is refused in a sentence that helps."""
+    models = {"student": whisper(2), "teacher": whisper(2)}
+    changes = {**models, "rows": float32(rows_for("speech")), "max_steps": 1, "per_device_train_batch_size": 8}
+    with pytest.raises(
+        UnsupportedModelError, match=r"Pass side='decoder' or side='encoder' to the recipe, or to its t"
+    ):
+        trainer_for(tmp_path, "speech", objective=LAYERED[name](), **changes)
+    for side in ("encoder", "decoder"):
+        objective = LAYERED[name](side=side)
+        trainer = trainer_for(tmp_path, "speech", objective=objective, **changes)
+        read = trainer.distillation_objective.requires.student_features
+        assert read and {feature.side for feature in read} == {side}
+    trainer.train()
+    assert math.isfinite(loss_logs(trainer)[0]["loss"])
 
 
 def test_distilbert():

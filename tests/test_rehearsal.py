@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import SwinConfig, SwinForImageClassification, default_data_collator
 
-from hf_distill import HardLabelTerm, Linear, Objective, SoftTargetTerm, cache_teacher, preflight_report
+from hf_distill import During, HardLabelTerm, Linear, Objective, SoftTargetTerm, cache_teacher, preflight_report
 from hf_distill.errors import ConfigurationError, MissingInputError
 from hf_distill.heads import TokenClassificationHead
 from hf_distill.rehearsal import check_lengths
@@ -79,6 +79,22 @@ def test_a_weight_that_starts_at_nothing_counts_as_what_it_becomes(tmp_path, war
     objective = Objective({"labels": (1.0, HardLabelTerm()), "soft": (Linear(0.0, 0.5), SoftTargetTerm())})
     assert preflight_report(trainer_for(tmp_path, objective=objective)).terms["soft"].weight == 0.5
     assert warnings == []
+
+
+def test_terms_that_take_turns_are_not_measured_by_each_other(tmp_path, warnings):
+    """The first term is over when the labels begin, and a turn in the middle weighs as much as it does then."""
+    turns = {
+        "first": (During(1e-4, 0.0, 0.3), SoftTargetTerm()),
+        "second": (During(2.0, 0.3, 0.6), SoftTargetTerm()),
+        "labels": (During(1.0, 0.6, 1.0), HardLabelTerm()),
+    }
+    report = preflight_report(trainer_for(tmp_path, objective=Objective(turns)))
+    assert {name: size.weight for name, size in report.terms.items()} == {"first": 1e-4, "second": 2.0, "labels": 1.0}
+    assert report.terms["second"].gradient > 1e-3
+    assert warnings == []
+    together = Objective(turns | {"third": (During(1e-6, 0.5, 0.7), SoftTargetTerm())})
+    preflight_report(trainer_for(tmp_path, objective=together))
+    assert len(warnings) == 1 and "of term 'third'" in warnings[0]
 
 
 def test_a_teacher_at_chance_is_warned_of(tmp_path, warnings):

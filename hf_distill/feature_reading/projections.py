@@ -19,6 +19,8 @@ SEPARATE = (
 FUSED = {"GPT2Attention": "c_attn", "ModernBertAttention": "Wqkv", "Phi3Attention": "qkv_proj"}
 """Attentions whose one linear map gives all queries, then all keys, then all values, and what it is called. Maps of
 the same names have other layouts elsewhere, so none is guessed."""
+TOKENS_FIRST = {"LongformerSelfAttention", "LEDEncoderSelfAttention"}
+"""Attentions that are given `(L, B, H)`, so that their maps do not make what is looked for."""
 HEAD_SIZES = ("head_dim", "attention_head_size", "key_value_proj_dim")
 CROSS_ATTENTION = ("cross", "encoder_attn", "encdec")
 """What the names of attentions from a decoder to an encoder contain."""
@@ -80,7 +82,8 @@ def projections_of(block: nn.Module, config: Any) -> Projections:
     if len(attentions) != 1:
         raise UnsupportedModelError(
             f"a block {type(block).__name__} has {len(attentions)} self-attentions whose queries, keys and values "
-            "hf_distill knows how to read, and exactly one is needed. Use a term that reads hidden states."
+            "hf_distill knows how to read, and exactly one is needed. Use a term that reads hidden states, as the "
+            "recipes patient_kd, vid, crd and nst do."
         )
     (attention,) = attentions
     modules = _linear_maps(attention)
@@ -104,7 +107,10 @@ def _attends(block: nn.Module) -> bool:
 def _linear_maps(module: nn.Module) -> tuple[nn.Module, ...]:
     """The maps that make queries, keys and values, or the one that makes all; none where the module has none."""
     children = dict(module.named_children())
-    fused = next((FUSED[parent.__name__] for parent in type(module).__mro__ if parent.__name__ in FUSED), None)
+    names = [parent.__name__ for parent in type(module).__mro__]
+    if not TOKENS_FIRST.isdisjoint(names):
+        return ()
+    fused = next((FUSED[name] for name in names if name in FUSED), None)
     if fused is not None:
         return (children[fused],)
     return next((tuple(children[name] for name in trio) for trio in SEPARATE if children.keys() >= set(trio)), ())

@@ -138,8 +138,10 @@ class FeatureReader:
         return type(outputs)(kept), features
 
     def _feature(self, outputs: Any, feature: Feature) -> Tensor:
+        real = self._tokens.get(Unit.DECODER_TOKEN if feature.side == "decoder" else Unit.TOKEN)
         if feature.kind in PROJECTED:
             tensor = self._recorded[feature.kind, feature.layer, feature.side]
+            self._check_tokens(feature, tensor, real)
         else:
             recorded = _recorded_by_the_model(outputs, feature.kind, feature.side) or ()
             num_layers = len(self._stack(feature.side).blocks)
@@ -153,11 +155,19 @@ class FeatureReader:
             tensor = recorded[feature.layer - first]
         if feature.projection is None:
             return tensor
-        real = self._tokens.get(Unit.DECODER_TOKEN if feature.side == "decoder" else Unit.TOKEN)
         projected: Tensor = self.parts[feature.projection](
             tensor if real is None else tensor.masked_fill(~real[..., None], 0.0)
         )
         return projected
+
+    def _check_tokens(self, feature: Feature, heads: Tensor, real: Tensor | None) -> None:
+        given = (heads.shape[0], heads.shape[2])
+        if real is not None and given != real.shape:
+            raise UnsupportedModelError(
+                f"{type(self.model).__name__} made {feature.kind} of layer {feature.layer} for (rows, tokens) = "
+                f"{given}, and the batch has {tuple(real.shape)}, so hf_distill cannot tell which is of which token. "
+                "Use a term that reads hidden states, as the recipes patient_kd, vid, crd and nst do."
+            )
 
     def _stack(self, side: str | None) -> Stack:
         return self._stacks[side if side is not None and side in self._stacks else ""]

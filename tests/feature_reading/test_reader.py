@@ -4,15 +4,24 @@ import copy
 
 import pytest
 import torch
-from transformers import AlbertConfig, AlbertForSequenceClassification, CLIPConfig, CLIPModel
+from transformers import (
+    AlbertConfig,
+    AlbertForSequenceClassification,
+    CLIPConfig,
+    CLIPModel,
+    LEDConfig,
+    LEDModel,
+    LongformerConfig,
+    LongformerModel,
+)
 from transformers.testing_utils import CaptureLogger
 from transformers.utils import logging
 
 from hf_distill.errors import UnsupportedModelError
-from hf_distill.feature_reading import FeatureReader, reader_of
+from hf_distill.feature_reading import FeatureReader, anatomy_of, reader_of
 from hf_distill.types import Feature, Unit
 from tests.architectures import CASES, ENCODER_DECODERS, batch_of, model_of
-from tests.tiny_models import VOCAB_SIZE
+from tests.tiny_models import VOCAB_SIZE, bert
 
 
 PROJECTED = ("queries", "keys", "values")
@@ -198,8 +207,34 @@ def test_two_towers_are_told_apart():
     features = [Feature("hidden_states", 1, side) for side in ("text_model", "vision_model")]
     _, found = read(model, [*features, Feature("queries", 2, "vision_model")], batch)
     assert [found[feature].shape for feature in features] == [(2, 3, 16), (2, 5, 16)]
-    with pytest.raises(UnsupportedModelError, match=r"CLIPModel has the stacks \['text_model', 'vision_model'\]"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"CLIPModel has the stacks \['text_model', 'vision_model'\].* not com"
+    ):
         FeatureReader(model, [Feature("queries", 1)])
+
+
+def test_projections_of_which_tokens_are_the_first_axis_are_not_read():
+    """Longformer turns rows and tokens around before it projects, which a square batch would not show."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    longformer = LongformerModel(LongformerConfig(**sizes, vocab_size=VOCAB_SIZE, attention_window=4))
+    width = {"d_model": 16, "encoder_attention_heads": 2, "encoder_ffn_dim": 24, "encoder_layers": 1}
+    led = LEDModel(LEDConfig(**width, decoder_layers=1, decoder_attention_heads=2, vocab_size=VOCAB_SIZE))
+    for model, side in ((longformer, None), (led, "encoder")):
+        assert anatomy_of(model).stack(side).attention_width == 0
+        with pytest.raises(UnsupportedModelError, match="has 0 self-attentions whose queries"):
+            FeatureReader(model, [Feature("queries", 1, side)])
+    assert anatomy_of(led).stack("decoder").attention_width == 16
+
+
+def test_projections_of_other_tokens_than_the_inputs():
+    """A model that pads its inputs itself makes more queries than there are tokens."""
+    model = bert(layers=1)
+    reader = FeatureReader(model, [Feature("queries", 1)])
+    reader.attach()
+    tokens = {Unit.TOKEN: torch.ones(2, 3, dtype=torch.bool)}
+    with pytest.raises(UnsupportedModelError, match=r"queries of layer 1 for .* \(2, 5\), and the batch has \(2, 3\)"):
+        reader.call(model, {"input_ids": torch.full((2, 5), 3)}, tokens)
+    reader.call(model, {"input_ids": torch.full((2, 3), 3)}, tokens)
 
 
 @pytest.mark.parametrize("architecture, side", CASES)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hf_distill.errors import ConfigurationError
+from hf_distill.errors import ConfigurationError, UnsupportedModelError
 from hf_distill.terms import RelationTerm
 from hf_distill.types import Anatomy, Feature, StackShape
 from tests.terms.features import REAL, STUDENT, TEACHER, WIDE, signals_of, where
@@ -64,9 +64,22 @@ def test_heads_that_do_not_divide_both_widths():
         RelationTerm(num_relation_heads=5).bound("r", STUDENT, WIDE)
 
 
-def test_blocks_without_one_attention():
-    with pytest.raises(ConfigurationError, match="num_relation_heads=0 must divide"):
-        RelationTerm().bound("r", STUDENT, Anatomy("X", {"": StackShape(4, 8)}))
+@pytest.mark.parametrize("asked, nearest", [(48, 64), (40, 32), (2000, 1024)])
+def test_the_divisor_that_is_proposed_is_the_nearest(asked, nearest):
+    large = Anatomy("Large", {"": StackShape(24, 1024, 16, 1024)})
+    with pytest.raises(ConfigurationError, match=f"such as {nearest}$|such as {nearest}\\."):
+        RelationTerm(num_relation_heads=asked).bound("r", large, large)
+
+
+@pytest.mark.parametrize("num_heads", [None, 4])
+def test_blocks_without_one_attention(num_heads):
+    lacking = Anatomy("X", {"": StackShape(4, 8)})
+    with pytest.raises(
+        UnsupportedModelError, match=r"of X hf_distill reads no queries, keys and values.* hidden states"
+    ):
+        RelationTerm(num_relation_heads=num_heads).bound("r", STUDENT, lacking)
+    with pytest.raises(UnsupportedModelError, match=r"of X hf_distill reads no queries"):
+        RelationTerm(num_relation_heads=num_heads).bound("r", lacking, TEACHER)
 
 
 def test_embeddings_have_no_relations():
