@@ -1,6 +1,6 @@
 """One rehearsed step: how much each term pulls, whether the teacher knows anything, whether it all fits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,11 +21,13 @@ from hf_distill.objective import Objective
 from hf_distill.position_tables import has_position_table, max_positions
 from hf_distill.refused_batches import naming_the_model
 from hf_distill.schedules import as_schedule
+from hf_distill.step_cost import StepCost, step_cost
 from hf_distill.teacher_scores import TeacherScore, teacher_score
 from hf_distill.teachers import online_teachers
 from hf_distill.terms import HardLabelTerm, SoftTargetTerm
 from hf_distill.trial_batches import (
     collated,
+    dot,
     gradient,
     gradient_obstacle,
     has_shards,
@@ -95,6 +97,8 @@ class PreflightReport:
     longest_row: int | None
     """The largest number of real tokens of a row in the samples."""
     memory: Memory | None
+    step: StepCost | None
+    """None on several processes, and with an optimizer that steps within the backward pass."""
     warnings: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -110,6 +114,8 @@ class PreflightReport:
         if self.memory is not None:
             sizes = ", ".join(f"{name} {size / 2**20:.1f}" for name, size in vars(self.memory).items())
             lines.append(f"memory without activations, MiB: {sizes}")
+        if self.step is not None:
+            lines.append(str(self.step))
         return "\n".join(lines) if self.terms else "no rehearsal"
 
 
@@ -143,7 +149,7 @@ def rehearsed(trainer: Any) -> PreflightReport:
     rows = [] if reason else sampled_rows(trainer.train_dataset, trainer._train_batch_size)
     if not rows:
         reason = reason or "the training data is missing, or is a stream that cannot be copied"
-        return PreflightReport({}, None, None, None, (f"The rehearsal is skipped: {reason}.",))
+        return PreflightReport({}, None, None, None, None, (f"The rehearsal is skipped: {reason}.",))
     with trainer.reading_features(), leaving_no_trace(trainer.model), trainer.compute_loss_context_manager():
         return _report_on(trainer, rows)
 
@@ -167,19 +173,25 @@ def _report_on(trainer: Any, rows: list[Any]) -> PreflightReport:
     is_compared = trainer.head.is_language_model or None not in trainer._tokenizers
     names = INPUT_SIZES if is_compared else (*INPUT_SIZES, "vocab_size")
     warnings += _warnings_of_inputs(batch, models, names)
-    student, teacher, where = _compared(trainer, batch, trainer.distillation_objective.requires)
+    signals = _compared(trainer, batch, trainer.distillation_objective.requires)
+    student, _, where = signals
     if trainer.compute_loss_func is None and trainer.label_smoother is None:
         warnings += check_label_count(student, where)
-    terms, logits_bytes = _term_sizes(trainer, student, teacher, where)
+    terms, logits_bytes = _term_sizes(trainer, *signals)
     warnings += _warnings_of_sizes(terms, trainer.distillation_objective)
-    warnings += _warnings_of_likeliest(trainer, teacher, where)
+    warnings += _warnings_of_likeliest(trainer, *signals[1:])
+    del signals, student  # and their graph, before more is computed
     score = teacher_score(trainer.head, _teacher_answers(trainer, evaluation_batches))
     if score is not None and not score.is_above_chance:
         warnings.append(
             f"The teacher is not above chance on {score.num_rows} sampled rows: {score}. A student would learn noise. "
             "Look whether its labels are in the order of the data, and whether it was trained on this task."
         )
-    return PreflightReport(terms, score, longest or None, _memory(trainer, logits_bytes), tuple(warnings))
+    memory = _memory(trainer, logits_bytes)
+    step = step_cost(trainer, batch, memory)
+    if step is not None and not step.fits:
+        warnings.append(_warning_of_memory(trainer, step, memory))
+    return PreflightReport(terms, score, longest or None, memory, step, tuple(warnings))
 
 
 def _compared(trainer: Any, batch: Batch, requires: Requirements) -> tuple[Signals, Signals | None, Positions]:
@@ -306,7 +318,7 @@ def _term_sizes(
         if name == label_term:
             of_labels = own
         elif of_labels and norms[name] * norms[order[0]] > 0:
-            cosines[name] = _dot(own, of_labels) / (norms[name] * norms[order[0]])
+            cosines[name] = dot(own, of_labels) / (norms[name] * norms[order[0]])
     weights = {name: objective.terms[name].largest_weight for name in losses}
     pulls = {name: weights[name] * norms[name] for name in losses}
     reference = pulls[label_term] if label_term is not None else max(pulls.values())
@@ -324,11 +336,6 @@ def _term_sizes(
     }
     scores = [student.logits] + ([teacher.logits] if teacher is not None else [])
     return sizes, sum(tensor.nbytes for tensor in scores)
-
-
-def _dot(ours: list[Tensor], theirs: list[Tensor]) -> float:
-    pairs = zip(ours, theirs, strict=True)
-    return sum((torch.sum(mine.double() * yours.double()).item() for mine, yours in pairs), 0.0)
 
 
 def _warnings_of_sizes(terms: Mapping[str, TermSize], objective: Objective) -> list[str]:
@@ -371,19 +378,32 @@ def _warnings_of_likeliest(trainer: Any, teacher: Signals | None, where: Positio
     return warnings
 
 
-def _teacher_answers(trainer: Any, batches: list[dict[str, Any]]) -> list[tuple[Batch, Any, Any]]:
+def _warning_of_memory(trainer: Any, step: StepCost, memory: Memory) -> str:
+    """A step does not fit: what takes how much, and what to do."""
+    needed, free = step.to_come / 2**20, (step.free or 0) / 2**20
+    rest = step.to_come - memory.gradients - memory.optimizer
+    return (
+        f"A step needs {needed:,.0f} MiB more than is held now, and {trainer.args.device} has {free:,.0f} MiB left: "
+        f"{memory.gradients / 2**20:,.0f} for gradients, {memory.optimizer / 2**20:,.0f} for the optimizer and "
+        f"{rest / 2**20:,.0f} for a micro-batch of {trainer._train_batch_size} rows. Fewer rows "
+        "(`per_device_train_batch_size`) with more `gradient_accumulation_steps` give the same gradient; "
+        "`activation_checkpointing=True` keeps less of each; a smaller `optim` keeps fewer states; and a teacher that "
+        f"is cached takes nothing, where it takes {memory.teacher / 2**20:,.0f} now."
+    )
+
+
+def _teacher_answers(trainer: Any, batches: list[dict[str, Any]]) -> Iterator[tuple[Batch, Any, Any]]:
     """Each batch with what the teacher says about it, aligned with the student's classes, and where it counts."""
     if trainer.teacher is None or not trainer._alignment.same_classes:
-        return []
-    answers: list[tuple[Batch, Any, Any]] = []
-    with torch.no_grad():
-        for batch in batches:
-            if trainer.head.has_labels(batch):
+        return
+    for batch in batches:
+        if trainer.head.has_labels(batch):
+            with torch.no_grad():
                 _, teacher, where = _compared(trainer, batch, Requirements(teacher=True))
-                if teacher is not None and getattr(teacher.logits, "drawn_at", None) is not None:
-                    return []  # of a token that was not drawn it is not known how likely it is
-                answers.append((batch, teacher, where))
-    return answers
+            if teacher is not None and getattr(teacher.logits, "drawn_at", None) is not None:
+                return  # of a token that was not drawn it is not known how likely it is
+            yield batch, teacher, where
+            del teacher  # before the next batch is answered
 
 
 def _longest_row(batch: Batch, name: str) -> int:

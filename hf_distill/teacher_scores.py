@@ -1,7 +1,7 @@
 """Whether a teacher knows more than nothing about a sample of labelled rows."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,11 +39,18 @@ class TeacherScore:
         return f"{self.metric} {self.value:.4g}, chance {self.chance:.4g}"
 
 
-def teacher_score(head: Head, answers: Sequence[tuple[Batch, Signals, Positions]]) -> TeacherScore | None:
-    """The score of a teacher's answers to labelled batches; None if there are none, or the head has no known score."""
-    rows = sum(len(next(v for v in batch.values() if isinstance(v, Tensor) and v.ndim)) for batch, _, _ in answers)
+def teacher_score(head: Head, answers: Iterable[tuple[Batch, Signals, Positions]]) -> TeacherScore | None:
+    """The score of a teacher's answers to labelled batches; None if there are none, or the head has no known score.
+
+    Args:
+        answers: those over a vocabulary are large, and are let go one by one.
+    """
+    if head.is_language_model:
+        return _perplexity(answers)
+    answers = list(answers)
     if not answers:
         return None
+    rows = sum(_num_rows(batch) for batch, _, _ in answers)
     if isinstance(head, RegressionHead):
         guesses = torch.cat([teacher.logits.double().flatten(1) for _, teacher, _ in answers])
         truths = torch.cat([batch["labels"].double().reshape(len(batch["labels"]), -1) for batch, _, _ in answers])
@@ -55,13 +62,15 @@ def teacher_score(head: Head, answers: Sequence[tuple[Batch, Signals, Positions]
         return _retrieval(head, answers, rows)
     if isinstance(head, CTCHead):
         return None  # it has more frames than labels, and a transcript is right or wrong as a whole
-    if head.is_language_model:
-        return _perplexity(answers, rows)
     if not isinstance(head, MultiLabelHead) and not all(_fit(batch, where) for batch, _, where in answers):
         return None
     pairs = [_classes(head, *answer) for answer in answers]
     guesses, truths = (torch.cat(parts).flatten(1) for parts in zip(*pairs, strict=True))
     return _accuracy(guesses, truths, rows)
+
+
+def _num_rows(batch: Batch) -> int:
+    return len(next(value for value in batch.values() if isinstance(value, Tensor) and value.ndim))
 
 
 def _fit(batch: Batch, where: Positions) -> bool:
@@ -130,15 +139,16 @@ def _tested_accuracy(right: int, number: int, chance: float, rows: int) -> Teach
     return TeacherScore("accuracy", right / number, chance, above, rows)
 
 
-def _perplexity(answers: Sequence[tuple[Batch, Signals, Positions]], rows: int) -> TeacherScore | None:
-    total, number, size = 0.0, 0, 0
-    for _, teacher, where in answers:
+def _perplexity(answers: Iterable[tuple[Batch, Signals, Positions]]) -> TeacherScore | None:
+    total, number, size, rows = 0.0, 0, 0, 0
+    for batch, teacher, where in answers:
         if where.targets is None:
             return None
         logits, labels = teacher.logits[where.mask].float(), where.targets[where.mask]
         total += torch.nn.functional.cross_entropy(logits, labels, reduction="sum").item()
         number += int((labels != IGNORED_LABEL).sum())
-        size = logits.shape[-1]
+        size, rows = logits.shape[-1], rows + _num_rows(batch)
+        del teacher, logits
     if not number:
         return None
     mean = total / number

@@ -16,6 +16,10 @@ from hf_distill.sharding import is_sharded
 from hf_distill.teachers import online_teachers
 
 
+NUM_AT_ONCE = 2**20
+"""Of a gradient, the numbers that are held in float64."""
+
+
 def sampled_rows(dataset: Any, count: int) -> list[Any]:
     """Up to `count` rows, spread evenly over a data set, or the first ones of a stream.
 
@@ -96,7 +100,17 @@ def gradient(loss: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
 
 def norm(gradients: list[Tensor]) -> float:
     """The Euclidean norm over all of them together."""
-    return float(sum(part.double().square().sum().item() for part in gradients) ** 0.5)
+    return dot(gradients, gradients) ** 0.5
+
+
+def dot(ours: list[Tensor], theirs: list[Tensor]) -> float:
+    """The sum of all products, in float64, in which no whole gradient of a vocabulary is ever held."""
+    pieces = (
+        torch.dot(mine.double(), yours.double())
+        for part, other in zip(ours, theirs, strict=True)
+        for mine, yours in zip(part.flatten().split(NUM_AT_ONCE), other.flatten().split(NUM_AT_ONCE), strict=True)
+    )
+    return sum((piece.item() for piece in pieces), 0.0)
 
 
 def _with_own_random_state(collator: Any) -> Any:

@@ -29,6 +29,12 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f"{path.name}{_SUFFIX}")
 
 
+def rows_per_shard_of(path: Path) -> int | None:
+    """Of the cache that is there or was begun, since its shards stay as they are; None if nothing is."""
+    written = (folder / MANIFEST for folder in (path, partial_path(path)) if (folder / MANIFEST).is_file())
+    return next((Manifest.from_json(each.read_bytes()).rows_per_shard for each in written), None)
+
+
 class CacheWriter:
     """Writes a cache so that a build that is killed at any moment can go on where it was.
 

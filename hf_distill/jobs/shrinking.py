@@ -18,6 +18,7 @@ from hf_distill.jobs.evidence import Evidence
 from hf_distill.jobs.models import StudentSource, load_model, load_processor
 from hf_distill.jobs.pairs import Pair, make_pair
 from hf_distill.jobs.training import LABELS_ALONE, TRIAL, trainer_for
+from hf_distill.step_cost import duration
 from hf_distill.students import Budget, suggest_student
 from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.trial_batches import collated, sampled_rows
@@ -49,7 +50,7 @@ class Plan:
         price = "" if self.cost is None else f", about {self.cost:.2f} at that price"
         return (
             f"The student: {self.student}.\nTwo trainings of {self.steps} steps at {self.step_seconds * 1e3:.3g} ms, "
-            f"at most {_duration(self.seconds)}{price}."
+            f"at most {duration(self.seconds)}{price}."
         )
 
 
@@ -152,10 +153,3 @@ def _step_seconds(pair: Pair, args: DistillationTrainingArguments) -> float:
         trainer.add_callback(times)
         trainer.train()
     return statistics.median(times.seconds[WARM_UP:])
-
-
-def _duration(seconds: float) -> str:
-    minutes, hours = seconds / 60, seconds / 3600
-    if hours >= 1:
-        return f"{hours:.1f} hours"
-    return f"{minutes:.1f} minutes" if minutes >= 1 else f"{seconds:.0f} seconds"

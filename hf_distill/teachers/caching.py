@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ import torch
 from accelerate.utils import send_to_device
 from torch import Tensor
 from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase, default_data_collator
-from transformers.utils import logging
 
 from hf_distill.cache import ROW_FRAME_SIZE, CacheWriter, DenseRecords, FeatureRecords, Manifest, Records, TopKRecords
 from hf_distill.cache.manifest import MANIFEST, tokenizer_hash
 from hf_distill.cache.records import Answers, CacheDType, check_dtype
 from hf_distill.cache.shards import Row
+from hf_distill.cache.writer import rows_per_shard_of
 from hf_distill.errors import (
     CacheMismatchError,
     ConfigurationError,
@@ -30,6 +30,7 @@ from hf_distill.functional.pooling import Pooling
 from hf_distill.functional.top_k import top_k_logits
 from hf_distill.heads import Head, ObjectDetectionHead, QuestionAnsweringHead, head_of, head_of_checkpoint
 from hf_distill.teachers.base import Teacher
+from hf_distill.teachers.cache_cost import Progress, check_logits_fit, warn_of_room
 from hf_distill.teachers.cached import CachedTeacher, answer_mask, batch_keys, head_description, read_names
 from hf_distill.teachers.kept_layers import Layers, encoded_states, mean_tokens, reading_layers, with_fixed_lengths
 from hf_distill.teachers.online import OnlineTeacher
@@ -37,8 +38,6 @@ from hf_distill.teachers.reading import as_read_by_teacher
 from hf_distill.teachers.served import ServedTeacher
 from hf_distill.types import TAIL_EXPONENTS, TEACHER_PREFIX, Batch, Feature, TopKLogits
 
-
-logger = logging.get_logger(__name__)
 
 NUM_PROBED_ROWS = 64
 NUM_PROBED_ALONE = 4
@@ -122,7 +121,7 @@ def cache_teacher(
     inputs, keys = rows.probe()
     model: Any = getattr(asked, "model", None)  # which a server has not
     with reading_layers(model, layers, pooled, dtype) as kept:
-        build = _Build(asked, rows, inputs, batch_size, top_k, drawn_at, dtype, kept)
+        build = _Build(path, asked, rows, inputs, batch_size, top_k, drawn_at, dtype, kept)
         manifest = build.manifest(keys, rows.tokenizer)
         if (path / MANIFEST).is_file():
             return _opened(path, manifest)
@@ -130,7 +129,7 @@ def cache_teacher(
             raise ConfigurationError(
                 f"`path` {str(path)!r} exists and is no cache. Choose a folder that does not exist."
             )
-        build.write(path, manifest)
+        build.write(manifest)
     return CachedTeacher(path)
 
 
@@ -356,6 +355,7 @@ class _Build:
 
     def __init__(
         self,
+        path: Path,
         teacher: OnlineTeacher | ServedTeacher,
         rows: _Rows,
         inputs: tuple[str, ...],
@@ -365,7 +365,7 @@ class _Build:
         dtype: CacheDType,
         layers: FeatureRecords | None,
     ) -> None:
-        self.teacher, self.rows, self.inputs = teacher, rows, inputs
+        self.path, self.teacher, self.rows, self.inputs = path, teacher, rows, inputs
         self.batch_size, self.top_k, self.drawn_at = batch_size, top_k, drawn_at
         first = rows.passes[0]
         batch = first.collator(rows.fetched(first, range(min(batch_size, len(first.dataset)))))
@@ -379,7 +379,7 @@ class _Build:
             self.bytes_per_row += self.layers.num_bytes(mean_tokens(self.layers, self.head, batch))
         of_inputs = sum(value.nbytes for value in batch.values() if isinstance(value, Tensor)) / len(mask)
         size = min(MAX_SHARD_ROWS, MAX_SHARD_BYTES / max(self.bytes_per_row, of_inputs))
-        self.rows_per_shard = max(1, int(size / batch_size)) * batch_size
+        self.rows_per_shard = rows_per_shard_of(path) or max(1, int(size / batch_size)) * batch_size
 
     def manifest(self, keys: list[bytes], tokenizer: PreTrainedTokenizerBase | None) -> Manifest:
         """What identifies the build."""
@@ -398,22 +398,20 @@ class _Build:
             features={} if self.layers is None else self.layers.description(),
         )
 
-    def write(self, path: Path, manifest: Manifest) -> None:
+    def write(self, manifest: Manifest) -> None:
         """Write what is not yet written, showing how far it is."""
         rank, num_processes = (
             int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1))
         )
         plan = self._plan()
-        writer = CacheWriter(path, manifest, len(plan), is_main=rank == 0)
+        writer = CacheWriter(self.path, manifest, len(plan), is_main=rank == 0)
         open_ = [number for number in range(rank, len(plan), num_processes) if not writer.is_written(number)]
         num_rows = sum(len(plan[number][1]) for number in open_)
         expected = num_rows * (self.bytes_per_row + ROW_FRAME_SIZE)
-        with logging.tqdm(total=num_rows, desc=f"Asking {manifest.teacher['class']}", unit="row") as bar:
-            num_bytes = 0
-            bar.set_postfix_str(f"0 of at most {_in_megabytes(expected)}")
+        warn_of_room(writer.folder, expected)
+        with Progress(manifest.teacher["class"], num_rows, expected) as progress:
             for number in open_:
-                num_bytes += writer.write(number, self._answered(*plan[number], bar))
-                bar.set_postfix_str(f"{_in_megabytes(num_bytes)} of at most {_in_megabytes(expected)}")
+                writer.write(number, self._answered(*plan[number], progress))
 
         def save_teacher(folder: Path) -> None:
             self.teacher.save_configuration(folder)
@@ -430,15 +428,14 @@ class _Build:
             for start in range(0, len(each.dataset), self.rows_per_shard)
         ]
 
-    def _answered(self, chosen: _Pass, numbers: range, bar: Any) -> Iterator[Row]:
+    def _answered(self, chosen: _Pass, numbers: range, progress: Progress) -> Iterator[Row]:
         """The rows of one shard with their answers, rows of similar length in one batch."""
         rows = self.rows.fetched(chosen, numbers)
         if all(isinstance(row, Mapping) and "input_ids" in row for row in rows):
             rows.sort(key=lambda row: len(row["input_ids"]))
         for start in range(0, len(rows), self.batch_size):
             batch = chosen.collator(rows[start : start + self.batch_size])
-            yield from self._rows_of(batch)
-            bar.update(min(self.batch_size, len(rows) - start))
+            yield from progress.counted(self._rows_of(batch))
 
     def _rows_of(self, batch: Batch) -> Iterator[Row]:
         keys = self.rows.keys(batch, self.inputs)
@@ -446,38 +443,36 @@ class _Build:
         states = [b""] * len(keys)
         if self.layers is not None:
             states = encoded_states(self.layers, features, self.head, batch, len(keys))
-        counted = values[mask]
         numbers = mask.flatten(1).sum(1).tolist() if mask.ndim > 1 else mask.long().tolist()
-        if isinstance(self.records, TopKRecords):
-            top = self._top_k(counted, keys, numbers, self.records)
-            kept: Answers = {"values": top.values.cpu(), "indices": top.indices.cpu(), "tail": top.tail.cpu()}
-        else:
-            kept = {"values": counted.cpu()}
-        parts = {name: value.split(numbers) for name, value in kept.items()}
-        for row, (key, number) in enumerate(zip(keys, numbers, strict=True)):
-            answer = self.records.encode({name: part[row] for name, part in parts.items()})
-            yield Row(key, number, answer, states[row])
+        for key, number, answer, state in zip(keys, numbers, self._kept(values, mask, keys), states, strict=True):
+            yield Row(key, number, self.records.encode(answer), state)
 
-    def _top_k(self, counted: Any, keys: list[bytes], numbers: list[int], records: TopKRecords) -> TopKLogits:
-        if isinstance(counted, TopKLogits):
-            return counted
-        if records.drawn_at is None:
-            return top_k_logits(counted, records.k)
-        generator, drawn = torch.Generator(), []
-        # row by row, since all at once would take three times the logits
-        for key, row in zip(keys, counted.split(numbers), strict=True):
-            points = torch.rand(len(row), generator=generator.manual_seed(int.from_bytes(key[:7], "big")))
-            drawn.append(drawn_logits(row, records.k, points.to(row.device), temperature=records.drawn_at))
-        parts: dict[str, Any] = {
-            name: torch.cat([getattr(each, name) for each in drawn]) for name in ("values", "indices", "tail")
-        }
-        return replace(drawn[0], **parts)
+    def _kept(self, values: Any, mask: Tensor, keys: list[bytes]) -> Iterator[Answers]:
+        """What is kept of each row: of a vocabulary row by row, since all at once takes many times the logits."""
+        if isinstance(self.records, TopKRecords):
+            for row, key in enumerate(keys):
+                yield self._top_k(values[row, mask[row]], key, self.records)
+        else:
+            numbers = mask.reshape(len(keys), -1).sum(1).tolist()
+            yield from ({"values": part} for part in values[mask].cpu().split(numbers))
+
+    def _top_k(self, counted: Any, key: bytes, records: TopKRecords) -> Answers:
+        top: TopKLogits = counted
+        if records.drawn_at is not None:
+            generator = torch.Generator().manual_seed(int.from_bytes(key[:7], "big"))
+            points = torch.rand(len(counted), generator=generator).to(counted.device)
+            top = drawn_logits(counted, records.k, points, temperature=records.drawn_at)
+        elif isinstance(counted, Tensor):
+            top = top_k_logits(counted, records.k)
+        return {name: getattr(top, name).cpu() for name in ("values", "indices", "tail")}
 
     def _asked(self, batch: Batch) -> tuple[Tensor, Tensor, Mapping[Feature, Tensor]]:
         """The teacher's answers `(B, …, *)`; where they are kept, `(B, …)`; and the hidden states that are."""
         if isinstance(self.teacher, OnlineTeacher):
             batch = send_to_device(batch, self.teacher.model.device)
         self.teacher.head = self.head = self.teacher.head.resolved(batch)
+        if isinstance(self.teacher, OnlineTeacher) and self.head.is_language_model:
+            check_logits_fit(self.teacher.model, answer_mask(self.head, batch), self.batch_size)
         said = self.teacher.signals(batch)
         return (
             said.logits.transpose(1, 2) if isinstance(self.head, QuestionAnsweringHead) else said.logits,
@@ -490,7 +485,3 @@ class _Build:
             fill = -torch.inf if isinstance(self.head, QuestionAnsweringHead) else 0.0
             return DenseRecords(shape, dtype, fill)
         return TopKRecords(min(self.top_k, shape[-1]), shape[-1], len(TAIL_EXPONENTS), dtype, self.drawn_at)
-
-
-def _in_megabytes(num_bytes: float) -> str:
-    return f"{num_bytes / 1e6:,.1f} MB"

@@ -10,13 +10,13 @@ from tests.house.imports import violations
 
 PACKAGE = Path(hf_distill.__file__).parent
 
-NOUNS = {"version", "errors", "types", "whole_files", "stopwatch"}
+NOUNS = {"version", "errors", "types", "whole_files", "stopwatch", "peak_memory"}
 SIGNALS = NOUNS | {"heads", "cache", "teachers"}
 WHAT_TO_LEARN = {"functional", "schedules", "layer_maps", "terms", "objective"}
 ALL_BUT_MODELS = SIGNALS | WHAT_TO_LEARN | {"data_collator", "recipes", "students", "report", "tally", "export"}
 ALL_BUT_MODELS |= {"position_tables", "raw_columns", "teacher_inputs", "data_augmentation", "feature_reading"}
 ALL_BUT_MODELS |= {"refused_batches", "preflight", "trial_batches", "teacher_scores", "rehearsal", "invariances"}
-ALL_BUT_MODELS |= {"balance", "head_positions", "chunked_training", "sharding"}
+ALL_BUT_MODELS |= {"balance", "head_positions", "chunked_training", "sharding", "step_cost"}
 
 TRAINER_HALVES = {
     "evaluation",
@@ -34,6 +34,7 @@ ROOMS = {
     "errors": set(),
     "whole_files": set(),
     "stopwatch": set(),
+    "peak_memory": set(),
     "types": {"errors"},
     "functional": {"types", "errors"},
     "heads": {"types", "errors", "functional"},
@@ -66,13 +67,14 @@ ROOMS = {
     "preflight": SIGNALS | {"terms", "objective", "raw_columns"},
     "trial_batches": {"types", "errors", "teachers", "sharding"},
     "memory": {"sharding"},
+    "step_cost": {"types", "memory", "peak_memory", "stopwatch"},
     "teacher_scores": {"types", "errors", "heads"},
     "head_positions": SIGNALS | {"terms", "trial_batches"},
     "chunked_training": SIGNALS | WHAT_TO_LEARN | {"trial_batches", "head_positions"},
     "refused_batches": {"types", "errors", "raw_columns"},
     "rehearsal": SIGNALS
     | {"functional", "schedules", "terms", "objective", "position_tables", "memory", "preflight", "trial_batches"}
-    | {"teacher_scores", "refused_batches", "head_positions", "chunked_training"},
+    | {"step_cost", "teacher_scores", "refused_batches", "head_positions", "chunked_training"},
     "balance": SIGNALS | {"terms", "objective", "trial_batches", "feature_reading", "rehearsal"},
     "tally": {"types", "errors", "heads"},
     "invariances": SIGNALS | {"position_tables", "tally", "trial_batches"},
