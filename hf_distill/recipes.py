@@ -268,11 +268,12 @@ def minilm(side: str | None = None) -> Objective:
 
 
 @_published
-def minilmv2(num_relation_heads: int = 48, teacher_layer: int = -1, side: str | None = None) -> Objective:
+def minilmv2(num_relation_heads: int | None = None, teacher_layer: int = -1, side: str | None = None) -> Objective:
     """The relations of queries, of keys and of values in one layer: L = ⅓ (L_queries + L_keys + L_values).
 
     Args:
-        num_relation_heads: into how many heads all are split. It divides the widths of both models.
+        num_relation_heads: into how many heads all are split. By default those of the teacher are 16 wide, as in the
+            paper: 48 for a width of 768, 64 for 1024; or wider, where the student's width has no such divisor.
         teacher_layer: the layer that the student's last one learns from. The paper takes the last one of a teacher of
             12 layers, and of 24 the 21st (BERT) or the 19th (RoBERTa).
         side: `"encoder"` or `"decoder"`, where the models have both.
@@ -281,7 +282,10 @@ def minilmv2(num_relation_heads: int = 48, teacher_layer: int = -1, side: str | 
         Wang et al.: MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained
         Transformers, 2021, https://arxiv.org/abs/2012.15828, its multi-head self-attention relations.
     """
-    term = RelationTerm([(-1, teacher_layer)], num_relation_heads=num_relation_heads, side=side)
+    width = 16 if num_relation_heads is None else None
+    term = RelationTerm(
+        [(-1, teacher_layer)], num_relation_heads=num_relation_heads, relation_head_width=width, side=side
+    )
     return Objective({"relations": (1.0, term)})
 
 

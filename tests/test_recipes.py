@@ -302,6 +302,7 @@ def test_minilmv2():
         "relations": RelationTerm([(-1, 3)], ("queries", "keys", "values"), num_relation_heads=4)
     }
     assert not objective.requires.labels
+    assert terms_of(recipes.minilmv2())["relations"].relation_head_width == 16
 
 
 def test_mobilebert_like():

@@ -45,11 +45,13 @@ class RelationTerm(FeatureTerm):
         relations: of `"queries"`, `"keys"`, `"values"`, each with itself, and `"attention"`, of queries with keys.
         num_relation_heads: into how many heads all are split, which divides the joined widths of both. As many as the
             teacher has heads by default.
+        relation_head_width: in place of their number, the width of the teacher's relation heads. There are fewer and
+            wider ones where the joined widths have no such divisor in common.
         side: as in [`FeatureTerm`].
 
     Raises:
-        ConfigurationError: for another relation or no relation, or no whole number of heads; when it is bound, if the
-            relation heads do not divide both widths.
+        ConfigurationError: for another relation or no relation, no whole number, or both numbers; when it is bound, if
+            the relation heads do not divide both widths.
         UnsupportedModelError: when it is bound, if a model has no queries, keys and values that we know how to read.
 
     References:
@@ -58,22 +60,29 @@ class RelationTerm(FeatureTerm):
 
     Example:
 
-        >>> RelationTerm(relations=("attention", "values"), num_relation_heads=12)
-        RelationTerm(layer_map='last', side=None, relations=('attention', 'values'), num_relation_heads=12)
+        >>> RelationTerm(relations=("attention", "values"), num_relation_heads=12).kinds
+        ('queries', 'keys', 'values')
     """
 
     layer_map: LayerMap = "last"
     relations: tuple[Relation, ...] = ("queries", "keys", "values")
     num_relation_heads: int | None = None
+    relation_head_width: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         are_known = isinstance(self.relations, Sequence) and all(each in list(RELATIONS) for each in self.relations)
         if not are_known or not self.relations or isinstance(self.relations, str):
             raise ConfigurationError(f"relations must be some of {', '.join(RELATIONS)}, got {self.relations!r}.")
-        number = self.num_relation_heads
-        if number is not None and (type(number) is not int or number < 1):
-            raise ConfigurationError(f"num_relation_heads must be a whole number from 1 on, or None, got {number!r}.")
+        for name in ("num_relation_heads", "relation_head_width"):
+            number = getattr(self, name)
+            if number is not None and (type(number) is not int or number < 1):
+                raise ConfigurationError(f"{name} must be a whole number from 1 on, or None, got {number!r}.")
+        if self.num_relation_heads is not None and self.relation_head_width is not None:
+            raise ConfigurationError(
+                f"num_relation_heads={self.num_relation_heads} and relation_head_width={self.relation_head_width} say "
+                "the same in two ways. Pass one of them."
+            )
 
     @property
     def kinds(self) -> tuple[FeatureKind, ...]:
@@ -81,7 +90,6 @@ class RelationTerm(FeatureTerm):
 
     def bound(self, name: str, student: Anatomy, teacher: Anatomy) -> Self:
         widths = [model.stack(self.side).attention_width for model in (student, teacher)]
-        num_heads = self.num_relation_heads or teacher.stack(self.side).num_attention_heads
         if 0 in widths:
             lacking = (student if widths[0] == 0 else teacher).model
             raise UnsupportedModelError(
@@ -89,13 +97,18 @@ class RelationTerm(FeatureTerm):
                 "attentions, so there are no relations to compare. Use a term that reads hidden states, as the "
                 "recipes patient_kd, vid, crd and nst do."
             )
+        num_heads = self.num_relation_heads or teacher.stack(self.side).num_attention_heads
+        if self.relation_head_width is not None:
+            most = max(1, widths[1] // self.relation_head_width)
+            num_heads = max(divisor for divisor in _divisors(gcd(*widths)) if divisor <= most)
         if any(width % num_heads for width in widths):
             raise ConfigurationError(
                 f"num_relation_heads={num_heads} must divide the joined widths of all heads, which are {widths[0]} in "
                 f"the student {student.model} and {widths[1]} in the teacher {teacher.model}. Choose a divisor of "
                 f"both, such as {_nearest_divisor(gcd(*widths), num_heads)}."
             )
-        return replace(super().bound(name, student, teacher), num_relation_heads=num_heads)
+        term = super().bound(name, student, teacher)
+        return replace(term, num_relation_heads=num_heads, relation_head_width=None)
 
     def distances(self, student: list[Tensor], teacher: list[Tensor], real: Tensor | None) -> Tensor:
         num_heads = self.num_relation_heads or teacher[0].shape[1]
@@ -113,5 +126,8 @@ class RelationTerm(FeatureTerm):
 
 def _nearest_divisor(number: int, wanted: int) -> int:
     """Of two that are equally near, the larger one."""
-    divisors = (divisor for divisor in range(1, number + 1) if number % divisor == 0)
-    return min(divisors, key=lambda divisor: (abs(divisor - wanted), -divisor))
+    return min(_divisors(number), key=lambda divisor: (abs(divisor - wanted), -divisor))
+
+
+def _divisors(number: int) -> list[int]:
+    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]

@@ -185,6 +185,7 @@ def test_the_base_is_abstract():
         (RelationTerm, "relations", [["queries"]]),
         (RelationTerm, "num_relation_heads", 0),
         (RelationTerm, "num_relation_heads", 2.0),
+        (RelationTerm, "relation_head_width", 0),
         (ContrastiveTerm, "temperature", "1"),
         (ContrastiveTerm, "projection_size", 4.0),
         (BoxTerm, "l1_weight", "5"),

@@ -64,6 +64,23 @@ def test_heads_that_do_not_divide_both_widths():
         RelationTerm(num_relation_heads=5).bound("r", STUDENT, WIDE)
 
 
+@pytest.mark.parametrize(
+    "teacher_width, student_width, number",
+    [(768, 384, 48), (1024, 384, 64), (384, 384, 24), (768, 256, 32), (768, 312, 24), (8, 8, 1), (35, 14, 1)],
+)
+def test_the_width_of_relation_heads(teacher_width, student_width, number):
+    student, teacher = (
+        Anatomy(name, {"": StackShape(2, width, 2, width)})
+        for name, width in (("S", student_width), ("T", teacher_width))
+    )
+    bound = RelationTerm(relation_head_width=16).bound("r", student, teacher)
+    assert bound.num_relation_heads == number
+    with pytest.raises(
+        ConfigurationError, match="num_relation_heads=4 and relation_head_width=16 say the same in two"
+    ):
+        RelationTerm(num_relation_heads=4, relation_head_width=16)
+
+
 @pytest.mark.parametrize("asked, nearest", [(48, 64), (40, 32), (2000, 1024)])
 def test_the_divisor_that_is_proposed_is_the_nearest(asked, nearest):
     large = Anatomy("Large", {"": StackShape(24, 1024, 16, 1024)})
