@@ -32,6 +32,7 @@ from hf_distill.heads import Head, ObjectDetectionHead, QuestionAnsweringHead, h
 from hf_distill.teachers.base import Teacher
 from hf_distill.teachers.cache_cost import Progress, check_logits_fit, warn_of_room
 from hf_distill.teachers.cached import CachedTeacher, answer_mask, batch_keys, head_description, read_names
+from hf_distill.teachers.column import ColumnTeacher
 from hf_distill.teachers.kept_layers import Layers, encoded_states, mean_tokens, reading_layers, with_fixed_lengths
 from hf_distill.teachers.online import OnlineTeacher
 from hf_distill.teachers.reading import as_read_by_teacher
@@ -176,6 +177,11 @@ def _askable(teacher: Any, head: Head | None) -> OnlineTeacher | ServedTeacher:
         if torch.cuda.is_available() and not online.is_spread:
             online.model.to(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")  # type: ignore[arg-type]
         return online
+    if isinstance(teacher, ColumnTeacher):
+        raise UnsupportedModelError(
+            f"the answers of a `ColumnTeacher` stand in the data set already, in {teacher.column!r}. Pass it as "
+            "`teacher=` to the trainer."
+        )
     if isinstance(teacher, (Teacher, list, tuple)):
         raise UnsupportedModelError(
             f"`teacher` is a {type(teacher).__name__}, which is brought onto the student's classes when there is one. "

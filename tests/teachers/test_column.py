@@ -15,6 +15,7 @@ from hf_distill import (
     Objective,
     RoutedTeacher,
     SoftTargetTerm,
+    cache_teacher,
     distillation_report,
 )
 from hf_distill.errors import (
@@ -222,6 +223,11 @@ def test_terms_that_compare_layers(tmp_path):
     objective = Objective({"states": (1.0, HiddenStateTerm("uniform"))})
     with pytest.raises((MissingTeacherError, UnsupportedModelError), match="ColumnTeacher"):
         trainer_for(tmp_path, teacher=ColumnTeacher("said"), rows=rows_for("single_label"), objective=objective)
+
+
+def test_there_is_nothing_to_cache(tmp_path):
+    with pytest.raises(UnsupportedModelError, match="stand in the data set already, in 'said'"):
+        cache_teacher(ColumnTeacher("said"), rows_of("single_label"), tmp_path / "cache")
 
 
 def test_arguments_that_are_none(tmp_path):
