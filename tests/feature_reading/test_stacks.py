@@ -65,7 +65,7 @@ def test_hidden_states_need_no_projections_that_are_known():
     reader.attach()
     _, found = reader.call(model, {"input_ids": torch.full((2, 3), 3)}, {})
     assert found[Feature("hidden_states", 1)].shape == (2, 3, 16)
-    with pytest.raises(UnsupportedModelError, match="SqueezeBertSelfAttention give None numbers .* patient_kd"):
+    with pytest.raises(UnsupportedModelError, match=r"SqueezeBertSelfAttention give None numbers .* patient_kd"):
         FeatureReader(model, [Feature("queries", 1)])
 
 
