@@ -345,6 +345,11 @@ def _warnings_of_sizes(terms: Mapping[str, TermSize], objective: Objective) -> l
     for name, size in terms.items():
         if size.count == 0:
             warnings.append(f"The term {name!r} counts nothing in a batch, so its size could not be measured.")
+        elif size.value == size.gradient == 0:
+            warnings.append(
+                f"The term {name!r} is 0 on a batch, so it teaches nothing yet: student and teacher agree there, as "
+                "where layers were copied, or it compares rows and has too few."
+            )
         elif size.ratio is not None and not 1 / LARGEST_RATIO <= size.ratio <= LARGEST_RATIO:
             if reference and not any(weights[name] > 0 < weights[reference] for weights in moments):
                 continue  # they take turns, so neither has a say beside the other

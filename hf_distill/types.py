@@ -76,7 +76,7 @@ class StackShape:
     num_layers: int
     hidden_size: int
     num_attention_heads: int = 0
-    """0 where the blocks have several attentions, so that there is no one number."""
+    """0 where the blocks have several attentions, or none that is known how to be read."""
     attention_width: int = 0
     """Of all queries of a token together, which is not the hidden size in every model."""
 

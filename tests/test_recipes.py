@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from transformers import BertForMaskedLM
+from transformers import BertForMaskedLM, MambaConfig, MambaForCausalLM
 
 from hf_distill import Linear, recipes
 from hf_distill.errors import ConfigurationError, MissingInputError, UnsupportedModelError
@@ -29,7 +29,16 @@ from hf_distill.terms import (
 )
 from hf_distill.types import Requirements
 from tests.gradients import GradientRecorder, relative_difference
-from tests.tiny_models import ALL_HEADS, WITHOUT_CLASSES, PaddingCollator, bert, model_for, rows_for, whisper
+from tests.tiny_models import (
+    ALL_HEADS,
+    VOCAB_SIZE,
+    WITHOUT_CLASSES,
+    PaddingCollator,
+    bert,
+    model_for,
+    rows_for,
+    whisper,
+)
 from tests.tiny_trainers import float32, loss_logs, trainer_for
 
 
@@ -269,6 +278,18 @@ def test_recipes_of_layers_take_a_side(tmp_path, name):
         assert read and {feature.side for feature in read} == {side}
     trainer.train()
     assert math.isfinite(loss_logs(trainer)[0]["loss"])
+
+
+@pytest.mark.parametrize("name", ["tinybert", "minilm", "minilmv2", "mobilebert_like"])
+def test_a_model_without_attention_is_refused_in_one_sentence(tmp_path, name):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "state_size": 4, "vocab_size": VOCAB_SIZE}
+    student, teacher = MambaForCausalLM(MambaConfig(**sizes)), MambaForCausalLM(MambaConfig(**sizes))
+    with pytest.raises(
+        UnsupportedModelError, match=r"MambaBlock has 0 self-attentions .* the recipes patient_kd, vid"
+    ):
+        trainer_for(tmp_path, "causal", student, teacher, objective=LAYERED[name]())
+    for other in ("patient_kd", "rkd", "vid", "crd", "nst"):
+        trainer_for(tmp_path, "causal", student, teacher, objective=LAYERED[other]())
 
 
 def test_distilbert():

@@ -8,7 +8,17 @@ import pytest
 import torch
 from transformers import SwinConfig, SwinForImageClassification, default_data_collator
 
-from hf_distill import During, HardLabelTerm, Linear, Objective, SoftTargetTerm, cache_teacher, preflight_report
+from hf_distill import (
+    During,
+    HardLabelTerm,
+    HiddenStateTerm,
+    Linear,
+    Objective,
+    SoftTargetTerm,
+    cache_teacher,
+    preflight_report,
+    student_from_teacher,
+)
 from hf_distill.errors import ConfigurationError, MissingInputError
 from hf_distill.heads import TokenClassificationHead
 from hf_distill.rehearsal import check_lengths
@@ -79,6 +89,16 @@ def test_a_weight_that_starts_at_nothing_counts_as_what_it_becomes(tmp_path, war
     objective = Objective({"labels": (1.0, HardLabelTerm()), "soft": (Linear(0.0, 0.5), SoftTargetTerm())})
     assert preflight_report(trainer_for(tmp_path, objective=objective)).terms["soft"].weight == 0.5
     assert warnings == []
+
+
+def test_a_term_that_is_0_is_not_said_to_weigh_too_little(tmp_path, warnings):
+    """The embeddings of a student that was cut out of its teacher are the teacher's."""
+    teacher = bert(layers=2, num_labels=3)
+    student = student_from_teacher(teacher, num_hidden_layers=1)
+    objective = Objective({"labels": (1.0, HardLabelTerm()), "embeddings": (1.0, HiddenStateTerm([(0, 0)]))})
+    preflight_report(trainer_for(tmp_path, student=student, teacher=teacher, objective=objective))
+    (warning,) = (each for each in warnings if "chance" not in each)
+    assert "term 'embeddings' is 0 on a batch" in warning and "weight" not in warning
 
 
 def test_terms_that_take_turns_are_not_measured_by_each_other(tmp_path, warnings):

@@ -95,7 +95,8 @@ def projections_of(block: nn.Module, config: Any) -> Projections:
     if not width or not head_size or width % head_size or num_heads < 1:
         raise UnsupportedModelError(
             f"the projections of {type(attention).__name__} give {width} numbers a token, and its heads have the size "
-            f"{head_size}, so they do not fall into heads. Use a term that reads hidden states."
+            f"{head_size}, so they do not fall into heads. Use a term that reads hidden states, as the recipes "
+            "patient_kd, vid, crd and nst do."
         )
     return Projections(modules, num_heads, head_size)
 

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from hf_distill.errors import UnsupportedModelError
-from hf_distill.feature_reading.projections import Projections, is_stack, projections_of, self_attentions
+from hf_distill.feature_reading.projections import Projections, is_stack, projections_of
 from hf_distill.types import Anatomy, StackShape
 
 
@@ -30,9 +30,10 @@ class Stack(NamedTuple):
     @property
     def shape(self) -> StackShape:
         sizes = len(self.blocks), self.model.config.hidden_size
-        if len(list(self_attentions(self.blocks[0]))) != 1:
+        try:
+            attention = self.projections(1)
+        except UnsupportedModelError:  # for who reads no more than hidden states
             return StackShape(*sizes)
-        attention = self.projections(1)
         return StackShape(*sizes, attention.num_heads, attention.num_heads * attention.head_size)
 
 

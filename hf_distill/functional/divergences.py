@@ -322,7 +322,7 @@ def logit_mse(
         ConfigurationError: as `forward_kl`.
 
     References:
-        Ba, Caruana: Do Deep Nets Really Need to be Deep?, 2014, https://arxiv.org/abs/1312.6184.
+        Ba, Caruana: Do Deep Nets Really Need to be Deep?, 2014, https://arxiv.org/abs/1312.6184 (there half the sum).
         Kim, Oh, Kim, Cho, Yun: Comparing Kullback-Leibler Divergence and Mean Squared Error Loss in Knowledge
         Distillation, 2021, https://arxiv.org/abs/2105.08919.
 

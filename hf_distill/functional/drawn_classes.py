@@ -6,6 +6,7 @@ from torch import Tensor
 from hf_distill.errors import ConfigurationError
 from hf_distill.functional.divergences import check_logits
 from hf_distill.functional.precision import computation_dtype
+from hf_distill.functional.top_k import check_number
 from hf_distill.types import TAIL_EXPONENTS, TopKLogits
 
 
@@ -26,7 +27,7 @@ def drawn_logits(logits: Tensor, k: int, points: Tensor, *, temperature: float =
 
     Args:
         logits: `(N, C)`, any float dtype, computed in float32 (float64 if it is).
-        k: how many are kept; all classes, where it is more than there are.
+        k: how many are kept, at least 1; all classes, where it is more than there are.
         points: `(N,)`, from 0 to below 1, drawn evenly: where the first point lies.
         temperature: T > 0, the only one at which they can be compared.
 
@@ -34,8 +35,8 @@ def drawn_logits(logits: Tensor, k: int, points: Tensor, *, temperature: float =
         What [`on_top_k`] takes, with `drawn_at`, and no weight left for others. Values are T · log weight.
 
     Raises:
-        ConfigurationError: if there is not one point for each position, or the temperature is not a positive finite
-            number.
+        ConfigurationError: if there is not one point for each position, `k` is below 1, or the temperature is not a
+            positive finite number.
 
     References:
         Anshumann et al.: Sparse Logit Sampling: Accelerating Knowledge Distillation in LLMs, 2025,
@@ -54,6 +55,7 @@ def drawn_logits(logits: Tensor, k: int, points: Tensor, *, temperature: float =
             f"logits have shape {tuple(logits.shape)} and points {tuple(points.shape)}. Pass `(N, C)` logits, and one "
             "point for each of the N positions."
         )
+    check_number(k)
     check_logits(logits, logits, temperature, None)
     log_p = torch.log_softmax(logits.to(computation_dtype(logits)) / temperature, dim=-1)
     num_classes = log_p.shape[-1]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, smooth_l1_loss
 
+from hf_distill.errors import ConfigurationError
 from hf_distill.functional.divergences import forward_kl
 from hf_distill.functional.masking import keep_counted
 from hf_distill.functional.operands import counted_features
@@ -141,7 +142,7 @@ def correlation_congruence(
         `(N,)`, float32 or float64, without unit.
 
     Raises:
-        ConfigurationError: as `rkd_distance`.
+        ConfigurationError: as `rkd_distance`, or if `gamma` is not above 0.
 
     References:
         Peng et al.: Correlation Congruence for Knowledge Distillation, 2019, https://arxiv.org/abs/1904.01802, the
@@ -154,6 +155,8 @@ def correlation_congruence(
         >>> correlation_congruence(student, teacher, gamma=0.5)  # ½ · (1 − exp(−1))²
         tensor([0.1998, 0.1998])
     """
+    if not gamma > 0:
+        raise ConfigurationError(f"gamma must be above 0, got {gamma!r}. 0.4 is the default.")
     student, teacher = _rows(student_features, teacher_features, mask)
     # A row that does not count is 0, so it has one value in both and no difference.
     kernels = (torch.exp(2 * gamma * (_cosines(features) - 1)) for features in (student, teacher))

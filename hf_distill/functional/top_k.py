@@ -27,18 +27,35 @@ def top_k_logits(logits: Tensor, k: int) -> TopKLogits:
         logits: `(…, C)`, any float dtype, computed in float32 (float64 if it is).
         k: at least 1; all classes, where it is more than there are.
 
+    Returns:
+        Log-probabilities at temperature 1, in nats, of the k, and of all others together.
+
+    Raises:
+        ConfigurationError: if `k` is below 1.
+
     Example:
 
         >>> kept = top_k_logits(torch.tensor([0.1, 0.6, 0.3]).log(), k=2)
         >>> kept.indices, kept.values.exp(), kept.tail[0].exp()
         (tensor([1, 2]), tensor([0.6000, 0.3000]), tensor(0.1000))
     """
+    check_number(k)
     log_p = torch.log_softmax(logits.to(computation_dtype(logits)), dim=-1)
     num_classes = log_p.shape[-1]
     values, indices = log_p.topk(min(k, num_classes), dim=-1)
     others = log_p.scatter(-1, indices, -torch.inf)
     tail = torch.stack([_log_sum(others, exponent)[0] for exponent in TAIL_EXPONENTS], dim=-1)
     return TopKLogits(values, indices, tail, num_classes - values.shape[-1], num_classes)
+
+
+def check_number(k: int) -> None:
+    """Refuses to keep no class.
+
+    Raises:
+        ConfigurationError: if `k` is below 1.
+    """
+    if k < 1:
+        raise ConfigurationError(f"k must be at least 1, got {k}: with no class there is nothing to compare.")
 
 
 def top_k_of_known(log_probabilities: Tensor, classes: Tensor, k: int, num_classes: int) -> TopKLogits:
@@ -59,6 +76,9 @@ def top_k_of_known(log_probabilities: Tensor, classes: Tensor, k: int, num_class
         classes: `(…, n)`, int64: which they are.
         k: how many are kept.
         num_classes: C.
+
+    Returns:
+        As [`top_k_logits`], float32.
 
     Example:
 

@@ -20,7 +20,7 @@ class HeadwiseTerm(FeatureTerm):
 
     def bound(self, name: str, student: Anatomy, teacher: Anatomy) -> Self:
         heads = [model.stack(self.side).num_attention_heads for model in (student, teacher)]
-        if heads[0] != heads[1]:
+        if 0 not in heads and heads[0] != heads[1]:  # 0 says that they are not known
             raise ConfigurationError(
                 f"the student {student.model} has {heads[0]} attention heads and the teacher {teacher.model} "
                 f"{heads[1]}, and {type(self).__name__} compares them one by one. Use `RelationTerm`, which joins the "

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 from typing_extensions import Self
 
-from hf_distill.errors import ConfigurationError, UnsupportedModelError
+from hf_distill.errors import ConfigurationError
 from hf_distill.functional import self_attention_relation
 from hf_distill.layer_maps import LayerMap
 from hf_distill.terms.feature_terms import FeatureTerm
@@ -52,7 +52,6 @@ class RelationTerm(FeatureTerm):
     Raises:
         ConfigurationError: for another relation or no relation, no whole number, or both numbers; when it is bound, if
             the relation heads do not divide both widths.
-        UnsupportedModelError: when it is bound, if a model has no queries, keys and values that we know how to read.
 
     References:
         Wang et al.: MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained
@@ -90,18 +89,11 @@ class RelationTerm(FeatureTerm):
 
     def bound(self, name: str, student: Anatomy, teacher: Anatomy) -> Self:
         widths = [model.stack(self.side).attention_width for model in (student, teacher)]
-        if 0 in widths:
-            lacking = (student if widths[0] == 0 else teacher).model
-            raise UnsupportedModelError(
-                f"in a block of {lacking} hf_distill reads no queries, keys and values, or those of several "
-                "attentions, so there are no relations to compare. Use a term that reads hidden states, as the "
-                "recipes patient_kd, vid, crd and nst do."
-            )
-        num_heads = self.num_relation_heads or teacher.stack(self.side).num_attention_heads
-        if self.relation_head_width is not None:
+        num_heads = self.num_relation_heads or teacher.stack(self.side).num_attention_heads or None
+        if self.relation_head_width is not None and 0 not in widths:  # 0 says that it is not known
             most = max(1, widths[1] // self.relation_head_width)
             num_heads = max(divisor for divisor in _divisors(gcd(*widths)) if divisor <= most)
-        if any(width % num_heads for width in widths):
+        if num_heads and any(width % num_heads for width in widths):
             raise ConfigurationError(
                 f"num_relation_heads={num_heads} must divide the joined widths of all heads, which are {widths[0]} in "
                 f"the student {student.model} and {widths[1]} in the teacher {teacher.model}. Choose a divisor of "

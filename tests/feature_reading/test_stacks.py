@@ -3,7 +3,14 @@
 import pytest
 import torch
 from torch import nn
-from transformers import Lfm2Config, Lfm2ForCausalLM, MambaConfig, MambaForCausalLM
+from transformers import (
+    Lfm2Config,
+    Lfm2ForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    SqueezeBertConfig,
+    SqueezeBertModel,
+)
 
 from hf_distill.errors import UnsupportedModelError
 from hf_distill.feature_reading import FeatureReader, anatomy_of
@@ -47,6 +54,19 @@ def test_blocks_some_or_none_of_which_attend():
         assert torch.equal(features[Feature("hidden_states", 1)], expected)
         with pytest.raises(UnsupportedModelError, match="has 0 self-attentions"):
             FeatureReader(model, {Feature("queries", 1)})
+
+
+def test_hidden_states_need_no_projections_that_are_known():
+    """SqueezeBERT projects by convolutions, which says nothing of what lies between its blocks."""
+    sizes = {"hidden_size": 16, "embedding_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+    model = SqueezeBertModel(SqueezeBertConfig(**sizes, intermediate_size=32, vocab_size=VOCAB_SIZE)).eval()
+    assert anatomy_of(model).stack(None) == StackShape(2, 16)
+    reader = FeatureReader(model, [Feature("hidden_states", 1)])
+    reader.attach()
+    _, found = reader.call(model, {"input_ids": torch.full((2, 3), 3)}, {})
+    assert found[Feature("hidden_states", 1)].shape == (2, 3, 16)
+    with pytest.raises(UnsupportedModelError, match=r"SqueezeBertSelfAttention give None numbers .* patient_kd"):
+        FeatureReader(model, [Feature("queries", 1)])
 
 
 def test_a_model_without_blocks():

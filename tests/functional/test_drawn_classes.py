@@ -108,6 +108,11 @@ def test_other_temperatures_and_divergences_are_refused():
         on_top_k(reverse_kl)(logits(), drawn)
 
 
+def test_no_class_is_no_draw():
+    with pytest.raises(ConfigurationError, match="k must be at least 1, got 0"):
+        drawn_logits(logits(), 0, torch.zeros(4))
+
+
 def test_one_point_for_each_position():
     with pytest.raises(ConfigurationError, match=r"logits have shape \(4, 30\) and points \(3,\)\. Pass `\(N, C\)`"):
         drawn_logits(logits(), 3, torch.zeros(3))

@@ -7,6 +7,7 @@ from itertools import permutations
 import pytest
 import torch
 
+from hf_distill.errors import ConfigurationError
 from hf_distill.functional import correlation_congruence, pkt, rkd_angle, rkd_distance, similarity_preserving
 from tests.functional.waves import wave
 
@@ -130,6 +131,12 @@ def test_few_rows_and_equal_rows(name, rows):
     assert values.isfinite().all() and student.grad.isfinite().all()
     if rows == 1:
         assert torch.equal(values, torch.zeros(1, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("gamma", [0.0, -0.4])
+def test_a_kernel_that_does_not_fall(gamma):
+    with pytest.raises(ConfigurationError, match=f"gamma must be above 0, got {gamma}"):
+        correlation_congruence(STUDENT, TEACHER, gamma=gamma)
 
 
 def test_opposite_rows_have_a_finite_divergence():

@@ -109,6 +109,12 @@ def test_dense_tensors_pass_through():
     assert torch.equal(on_top_k(forward_kl)(student, teacher), forward_kl(student, teacher))
 
 
+@pytest.mark.parametrize("k", [0, -1])
+def test_no_class_is_no_choice(k):
+    with pytest.raises(ConfigurationError, match=f"k must be at least 1, got {k}"):
+        top_k_logits(logits(), k)
+
+
 def test_what_is_refused():
     teacher = top_k_logits(logits(), 3)
     with pytest.raises(ConfigurationError, match=r"\(5, 11\) and teacher_logits, of which 3 classes .* \(5, 12\)"):

@@ -6,7 +6,7 @@ import pytest
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.terms import AttentionMapTerm, AttentionScoreTerm
-from hf_distill.types import Feature
+from hf_distill.types import Anatomy, Feature, StackShape
 from tests.terms.features import REAL, STUDENT, TEACHER, WIDE, signals_of, where
 
 
@@ -55,3 +55,10 @@ def test_maps():
 def test_another_number_of_heads(term):
     with pytest.raises(ConfigurationError, match="Student has 2 attention heads and the teacher Wide 3"):
         term.bound("a", STUDENT, WIDE)
+
+
+def test_heads_that_are_not_known_are_not_said_to_differ():
+    """Maps have them all the same, and queries and keys are refused when they are to be read."""
+    unknown = Anatomy("Unknown", {"": StackShape(2, 8)})
+    assert AttentionMapTerm().bound("a", unknown, TEACHER).layers
+    assert AttentionMapTerm("last").bound("a", STUDENT, unknown).layers

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hf_distill.errors import ConfigurationError, UnsupportedModelError
+from hf_distill.errors import ConfigurationError
 from hf_distill.terms import RelationTerm
 from hf_distill.types import Anatomy, Feature, StackShape
 from tests.terms.features import REAL, STUDENT, TEACHER, WIDE, signals_of, where
@@ -89,14 +89,12 @@ def test_the_divisor_that_is_proposed_is_the_nearest(asked, nearest):
 
 
 @pytest.mark.parametrize("num_heads", [None, 4])
-def test_blocks_without_one_attention(num_heads):
-    lacking = Anatomy("X", {"": StackShape(4, 8)})
-    with pytest.raises(
-        UnsupportedModelError, match=r"of X hf_distill reads no queries, keys and values.* hidden states"
-    ):
-        RelationTerm(num_relation_heads=num_heads).bound("r", STUDENT, lacking)
-    with pytest.raises(UnsupportedModelError, match=r"of X hf_distill reads no queries"):
-        RelationTerm(num_relation_heads=num_heads).bound("r", lacking, TEACHER)
+def test_heads_that_are_not_known_divide_nothing(num_heads):
+    """Who reads queries and keys says that there are none."""
+    unknown = Anatomy("X", {"": StackShape(4, 8)})
+    term = RelationTerm(num_relation_heads=num_heads)
+    assert term.bound("r", STUDENT, unknown).num_relation_heads == num_heads
+    assert term.bound("r", unknown, TEACHER).num_relation_heads == (num_heads or 2)
 
 
 def test_embeddings_have_no_relations():
