@@ -1,9 +1,12 @@
+import os
+import signal
+
 import pytest
 
 from hf_distill import DistillationTrainingArguments, recipes
 from hf_distill.errors import ConfigurationError
 from hf_distill.jobs.data import job_data
-from hf_distill.jobs.models import StudentSource
+from hf_distill.jobs.models import StudentSource, make_student
 from hf_distill.jobs.pairs import make_pair
 from hf_distill.jobs.tuning import SearchSpace, main_score, tune
 from tests.tiny_jobs import put_teacher, rows_of
@@ -92,6 +95,34 @@ def test_says_so_where_every_training_diverges(tmp_path):
     space = SearchSpace(learning_rate=(1e25, 1e30))
     with pytest.raises(ConfigurationError, match=r"none of the 1 trainings .* lower `max_learning_rate`"):
         tune(pair_of(tmp_path), STUDENT, arguments(tmp_path), space=space, n_trials=1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_search_and_the_broken_training_does_not_count(tmp_path, monkeypatch, number):
+    class Stopped(BaseException):
+        pass
+
+    def stop(number, frame):
+        raise Stopped
+
+    made = []
+
+    def make_and_be_stopped(*arguments):
+        made.append(make_student(*arguments))
+        if len(made) == 2:  # the first was for the Trainer, the second is for the first training
+            os.kill(os.getpid(), number)
+        return made[-1]
+
+    pair = pair_of(tmp_path)
+    monkeypatch.setattr("hf_distill.jobs.tuning.make_student", make_and_be_stopped)
+    before = signal.signal(number, stop)
+    try:
+        with pytest.raises(Stopped):
+            tune(pair, STUDENT, arguments(tmp_path), n_trials=2)
+    finally:
+        signal.signal(number, before)
+    study = optuna.load_study(study_name="hf_distill", storage=f"sqlite:///{tmp_path}/out/study.db")
+    assert [trial.state.is_finished() and trial.state.name != "FAIL" for trial in study.trials] == [False]
 
 
 @pytest.mark.parametrize(
