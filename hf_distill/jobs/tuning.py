@@ -113,6 +113,13 @@ def tune(
     args.eval_strategy = "epoch" if args.eval_strategy == "no" else args.eval_strategy
     args.save_strategy = "no"
     args.preflight = False
+    if objective is None:
+        args.alpha = space.alpha[0]
+        if space.alpha[1] > 0 and not pair.data.has_labels:
+            raise ConfigurationError(
+                f"no column of labels was found, and alpha, their weight, is looked for from {space.alpha[0]} to "
+                f"{space.alpha[1]}. Name it by `label_column`, or learn from the teacher alone by `max_alpha=0`."
+            )
     args.report_agreement = args.report_agreement or metric == "agreement"
 
     def new_student(trial: Any = None) -> PreTrainedModel:

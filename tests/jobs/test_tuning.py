@@ -141,6 +141,16 @@ def test_a_space_in_which_nothing_lies_is_refused(space, said):
         SearchSpace(**space)
 
 
+def test_without_labels_the_teacher_alone_is_learnt_from(tmp_path):
+    put_teacher(tmp_path / "teacher", "text-classification")
+    rows = rows_of("text-classification").remove_columns("label")
+    pair = make_pair(str(tmp_path / "teacher"), STUDENT, job_data("text-classification", rows, rows), 0)
+    with pytest.raises(ConfigurationError, match=r"no column of labels was found, and alpha, .* from 0\.0 to 0\.9"):
+        tune(pair, STUDENT, arguments(tmp_path), n_trials=1)
+    best = tune(pair, STUDENT, arguments(tmp_path), space=SearchSpace(alpha=(0.0, 0.0)), n_trials=1)
+    assert best["metric"] == "loss" and best["arguments"]["alpha"] == 0
+
+
 def test_no_training_is_refused(tmp_path):
     with pytest.raises(ConfigurationError, match=r"n_trials=0 tries nothing"):
         tune(pair_of(tmp_path), STUDENT, arguments(tmp_path), n_trials=0)
