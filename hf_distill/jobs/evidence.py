@@ -18,6 +18,8 @@ logger = logging.get_logger(__name__)
 
 EVIDENCE = "evidence.json"
 ARGUMENTS = "arguments.yaml"
+WRITTEN = ("config.json", "*.safetensors", "README.md", "trainer_state.json", "checkpoint-*", "baseline", "report")
+"""What a job writes besides."""
 
 
 class Evidence:
@@ -59,10 +61,12 @@ def open_job(folder: str | Path, arguments: Mapping[str, Any], resume: bool, wri
 
     Raises:
         ConfigurationError: if the folder holds another job, and it is not said that this one goes on, or a file of
-            the job is damaged.
+            the job is damaged; or if it holds what no job has written, and would be lost.
     """
     path = Path(folder) / ARGUMENTS
-    if path.is_file():
+    if not path.is_file():
+        check_nothing_is_lost(folder)
+    else:
         before = arguments_of(folder)
         has_begun = any(each.name != ARGUMENTS for each in Path(folder).iterdir())
         if not resume and has_begun:
@@ -111,6 +115,20 @@ def _keep(path: Path, arguments: Mapping[str, Any], writes: bool) -> None:
     PartialState().wait_for_everyone()  # or another process takes this one's file for an earlier job's
     if writes:
         write_whole(path, yaml.safe_dump(dict(arguments), sort_keys=False, allow_unicode=True))
+
+
+def check_nothing_is_lost(folder: str | Path) -> None:
+    """A model and what is told of it may be written there.
+
+    Raises:
+        ConfigurationError: if something of their names is there.
+    """
+    names = sorted(path.name for pattern in WRITTEN for path in Path(folder).glob(pattern))
+    if names:
+        raise ConfigurationError(
+            f"output_dir={str(folder)!r} holds {', '.join(names)} of something else, which would be lost. Name a new "
+            "folder."
+        )
 
 
 def arguments_of(folder: str | Path) -> dict[str, Any]:

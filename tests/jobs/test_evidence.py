@@ -59,6 +59,21 @@ def test_a_search_goes_on_with_its_own_arguments_alone(tmp_path):
     assert yaml.safe_load((tmp_path / "arguments.yaml").read_text())["teacher"] == "b"
 
 
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "README.md", "checkpoint-7", "report"])
+def test_what_no_job_has_written_is_not_written_over(tmp_path, name, resume):
+    (tmp_path / name).mkdir()
+    with pytest.raises(ConfigurationError, match=f"holds {name} of something else, which would be lost"):
+        open_job(tmp_path, {"seed": 1}, resume)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_what_a_job_does_not_write_may_lie_there(tmp_path):
+    (tmp_path / "options.yaml").touch()
+    (tmp_path / "log.txt").touch()
+    open_job(tmp_path, {"seed": 1}, resume=False)
+
+
 @pytest.mark.parametrize("name", ["arguments.yaml", "evidence.json"])
 @pytest.mark.parametrize("content", ["", "3", "- a", "{", "a: [", "\x00"])
 def test_a_damaged_file_of_the_job_is_named(tmp_path, name, content):
