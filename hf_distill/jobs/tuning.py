@@ -46,7 +46,9 @@ class SearchSpace:
             if not (0 <= low <= high <= largest and math.isfinite(high) and (low > 0 or name == "alpha"))
         ]
         if faults:
-            raise ConfigurationError(f"{'; '.join(faults)}. Change `min_…` and `max_…` of these.")
+            raise ConfigurationError(
+                f"there is nothing to look for: {'; '.join(faults)}. Change `min_…` and `max_…` of these."
+            )
 
     def suggestions(self, is_default_objective: bool) -> Callable[[Any], dict[str, float]]:
         """What Optuna tries. A recipe has its own temperature and weights, so of it the learning rate alone."""
