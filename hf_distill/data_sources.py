@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets.exceptions import DatasetGenerationError
 from transformers.utils import logging
 
 from hf_distill.errors import ConfigurationError, EmptyDatasetError
@@ -34,7 +35,8 @@ def load_splits(source: str, configuration: str | None = None) -> DatasetDict:
         configuration: which of its configurations, where it has several.
 
     Raises:
-        ConfigurationError: if it is a file of another format, or the path of one that is not there.
+        ConfigurationError: if it is a file of another format, or the path of one that is not there, or it cannot be
+            read.
     """
     path = Path(source)
     if not path.exists() and (path.suffix in FILE_FORMATS or source.startswith((".", "/", "~"))):
@@ -42,19 +44,29 @@ def load_splits(source: str, configuration: str | None = None) -> DatasetDict:
             f"dataset={source!r} is no file and no folder, seen from {Path.cwd()}. An id on the Hub looks like "
             "'stanfordnlp/sst2'."
         )
-    if path.is_file():
-        if path.suffix not in FILE_FORMATS:
-            raise ConfigurationError(
-                f"dataset={source!r} is a file of the format {path.suffix!r}, and these are read: "
-                f"{', '.join(FILE_FORMATS)}. A folder of pictures or sounds is given as the folder."
-            )
-        options: dict[str, Any] = {"sep": "\t"} if path.suffix == ".tsv" else {}
-        loaded: Any = load_dataset(FILE_FORMATS[path.suffix], data_files=source, **options)
-    elif (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-        loaded = load_from_disk(source)
-    else:
-        loaded = load_dataset(source, configuration)
+    if path.is_file() and path.suffix not in FILE_FORMATS:
+        raise ConfigurationError(
+            f"dataset={source!r} is a file of the format {path.suffix!r}, and these are read: "
+            f"{', '.join(FILE_FORMATS)}. A folder of pictures or sounds is given as the folder."
+        )
+    try:
+        loaded = _loaded(source, configuration)
+    except DatasetGenerationError as error:
+        reason = error.__cause__ or error  # it says itself that an error occurred
+        raise ConfigurationError(
+            f"dataset={source!r} cannot be read: {type(reason).__name__}: {str(reason).strip()}"
+        ) from error
     return loaded if isinstance(loaded, DatasetDict) else DatasetDict(train=loaded)
+
+
+def _loaded(source: str, configuration: str | None) -> Any:
+    path = Path(source)
+    if path.is_file():
+        options: dict[str, Any] = {"sep": "\t"} if path.suffix == ".tsv" else {}
+        return load_dataset(FILE_FORMATS[path.suffix], data_files=source, **options)
+    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+        return load_from_disk(source)
+    return load_dataset(source, configuration)
 
 
 def train_and_evaluation(

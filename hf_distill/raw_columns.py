@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from itertools import permutations
 from typing import Any
 
@@ -156,3 +157,12 @@ def recording(value: Any) -> tuple[Any, int] | None:
         return value["array"], int(value["sampling_rate"])
     except (TypeError, KeyError, IndexError, ValueError):
         return None
+
+
+def padding_of(extractor: Any) -> dict[str, bool]:
+    """What asks a feature extractor to pad, where it does not of itself.
+
+    Whisper's pads to the one length that its models read, and only where it is told nothing else.
+    """
+    padding = signature(extractor.__call__).parameters.get("padding")
+    return {"padding": True} if padding is not None and padding.default is False else {}

@@ -1,6 +1,5 @@
 """A teacher that reads the rows in its own way: with its own tokenizer, image size or sampling rate."""
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import gcd
 from typing import Any
@@ -13,7 +12,7 @@ from transformers.image_utils import is_pil_image
 from hf_distill.errors import ConfigurationError, MissingInputError
 from hf_distill.heads.base import real_tokens
 from hf_distill.heads.character_spans import corresponding_positions, num_characters_read
-from hf_distill.raw_columns import IMAGE, TEXT, modalities, recording
+from hf_distill.raw_columns import IMAGE, TEXT, modalities, padding_of, recording
 from hf_distill.types import TEACHER_POSITIONS, TEACHER_PREFIX, Batch
 
 
@@ -195,9 +194,7 @@ def _extracted(extractor: Any, values: list[Any]) -> dict[str, Any]:
     recordings = [recording(value) for value in values]
     rate: int = extractor.sampling_rate
     arrays = [_resampled(array, own, rate) for array, own in recordings]  # type: ignore[misc]  # raw_columns saw to it
-    padding = inspect.signature(extractor.__call__).parameters.get("padding")
-    options = {"padding": True} if padding is not None and padding.default is False else {}
-    return dict(extractor(arrays, sampling_rate=rate, return_tensors="pt", **options))
+    return dict(extractor(arrays, sampling_rate=rate, return_tensors="pt", **padding_of(extractor)))
 
 
 def _resampled(samples: Any, rate: int, wanted: int) -> Any:

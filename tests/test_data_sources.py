@@ -1,4 +1,5 @@
 import logging
+from importlib.util import find_spec
 
 import pytest
 from datasets import Dataset, DatasetDict
@@ -32,6 +33,23 @@ def test_refuses_another_format(tmp_path):
     path.write_text("")
     with pytest.raises(ConfigurationError, match=r"format '.xls', and these are read: .csv, "):
         load_splits(str(path))
+
+
+def test_says_why_a_file_cannot_be_read(tmp_path):
+    (tmp_path / "rows.csv").write_text("text,label\nfine,1\ndull, but,long,0\n")
+    with pytest.raises(
+        ConfigurationError, match=r"rows.csv' cannot be read: ParserError: .* 2 fields in line 3, saw 4"
+    ):
+        load_splits(str(tmp_path / "rows.csv"))
+
+
+@pytest.mark.skipif(find_spec("torchcodec") is not None, reason="torchcodec is installed")
+def test_says_what_is_missing_for_sounds(tmp_path):
+    for name in ("high", "low"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.wav").write_bytes(b"RIFF")
+    with pytest.raises(ConfigurationError, match=r"cannot be read: ImportError: .* please install 'torchcodec'"):
+        load_splits(str(tmp_path))
 
 
 @pytest.mark.parametrize("source", ["rows.csv", "./rows", "/gone/rows"])

@@ -40,7 +40,10 @@ RECIPES: dict[str, Callable[..., Objective]] = {
 def task_of(name: str | None, model: str) -> str:
     """The task that was named, or else that of the model."""
     if name is not None and name not in TASKS:
-        raise ConfigurationError(f"task={name!r} is not known; these are: {', '.join(TASKS)}.")
+        raise ConfigurationError(
+            f"task={name!r} is not known; these are: {', '.join(TASKS)}. Models with other heads learn by "
+            "`DistillationTrainer`, in Python."
+        )
     return name or task_of_model(model)
 
 

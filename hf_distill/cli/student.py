@@ -5,12 +5,14 @@ from typing import Any
 
 from hf_distill.cli.arguments import OutputOptions, StudentOptions, TeacherOptions
 from hf_distill.cli.calls import source_of, task_of
+from hf_distill.jobs.evidence import check_nothing_is_lost
 from hf_distill.jobs.models import load_model, load_processor, make_student
 from hf_distill.whole_files import write_whole_model
 
 
 def run(teacher: TeacherOptions, student: StudentOptions, output: OutputOptions, said: dict[str, Any]) -> None:
     """Make the student, and say how large it is."""
+    check_nothing_is_lost(output.output_dir)
     task = task_of(teacher.task, teacher.teacher)
     model = load_model(teacher.teacher, task)
     made = make_student(source_of(student), model, task, output.seed)

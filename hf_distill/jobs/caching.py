@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from hf_distill.jobs.data import Data
-from hf_distill.jobs.models import load_model, load_processor
+from hf_distill.jobs.models import load_processor, load_trained
 from hf_distill.teachers import CachedTeacher, cache_teacher
 
 
@@ -24,7 +24,7 @@ def cache(
         device: where the teacher answers.
         options: further arguments of `cache_teacher`.
     """
-    model: Any = load_model(name_or_path, data.task_name, dtype="auto")
+    model: Any = load_trained(name_or_path, data.task_name, dtype="auto")
     processor = load_processor(name_or_path, data.task_name)
     rows = data.trainer_arguments(data.reading(model, processor))
     return cache_teacher(

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from hf_distill.errors import ConfigurationError
 from hf_distill.jobs.data import Data
 from hf_distill.jobs.evidence import Evidence
 from hf_distill.jobs.exporting import EXPORTS, NO_PROGRAMS, programs_of
@@ -133,9 +134,18 @@ def fine_tune(
 def compare(
     model: str, teacher: str | None, data: Data, args: DistillationTrainingArguments
 ) -> Mapping[str, Mapping[str, Any]]:
-    """Measure a model, and beside it a teacher: also how often the two choose the same class."""
+    """Measure a model, and beside it a teacher: also how often the two choose the same class.
+
+    Raises:
+        ConfigurationError: if there are neither labels nor a teacher to measure it by.
+    """
     data = replace(data, train=None)
     if teacher is None:
+        if not data.has_labels:
+            raise ConfigurationError(
+                "no column of labels was found, so there is nothing to measure the model by: the data set has the "
+                f"columns {', '.join(data.evaluation.column_names)}. Name it by `label_column`, or a `teacher`."
+            )
         loaded = load_model(model, data.task_name)
         reading = data.reading(loaded, load_processor(model, data.task_name))
         return {"model": measure(trainer_for(loaded, data, reading, args, **LABELS_ALONE))}

@@ -1,7 +1,7 @@
 """What a job has found out so far, in a file that a resumed job goes on with."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ logger = logging.get_logger(__name__)
 
 EVIDENCE = "evidence.json"
 ARGUMENTS = "arguments.yaml"
+WRITTEN = ("config.json", "*.safetensors", "README.md", "trainer_state.json", "checkpoint-*", "baseline", "report")
+"""What a job writes besides."""
 
 
 class Evidence:
@@ -59,10 +61,12 @@ def open_job(folder: str | Path, arguments: Mapping[str, Any], resume: bool, wri
 
     Raises:
         ConfigurationError: if the folder holds another job, and it is not said that this one goes on, or a file of
-            the job is damaged.
+            the job is damaged; or if it holds what no job has written, and would be lost.
     """
     path = Path(folder) / ARGUMENTS
-    if path.is_file():
+    if not path.is_file():
+        check_nothing_is_lost(folder)
+    else:
         before = arguments_of(folder)
         has_begun = any(each.name != ARGUMENTS for each in Path(folder).iterdir())
         if not resume and has_begun:
@@ -70,15 +74,61 @@ def open_job(folder: str | Path, arguments: Mapping[str, Any], resume: bool, wri
                 f"output_dir={str(folder)!r} holds a job that was started before. Go on with it by `resume`, or take "
                 "another folder."
             )
-        names = (name for name in {**before, **arguments} if name != "resume")
-        changed = [name for name in names if has_begun and before.get(name) != arguments.get(name)]
+        changed = _changes(before, arguments, ("resume",)) if has_begun else ""
         if changed:
-            said = ", ".join(f"{name}: {before.get(name)!r} before, {arguments.get(name)!r} now" for name in changed)
-            logger.warning(f"The job goes on with other arguments than it was started with ({said}).")
+            logger.warning(f"The job goes on with other arguments than it was started with ({changed}).")
+    _keep(path, arguments, writes)
+    return Evidence(folder, writes)
+
+
+def open_search(
+    folder: str | Path, arguments: Mapping[str, Any], changeable: Collection[str], writes: bool = True
+) -> None:
+    """Keep the arguments of a search in `arguments.yaml`. It goes on with what it has tried, so they stay the same.
+
+    Args:
+        folder: of the search.
+        arguments: what was said.
+        changeable: the names of arguments that say how much is tried, and where.
+        writes: whether this process writes the file.
+
+    Raises:
+        ConfigurationError: if others were given before, with which what was tried cannot be compared.
+    """
+    path = Path(folder) / ARGUMENTS
+    if path.is_file() and any(each.name != ARGUMENTS for each in Path(folder).iterdir()):
+        changed = _changes(arguments_of(folder), arguments, changeable)
+        if changed:
+            raise ConfigurationError(
+                f"output_dir={str(folder)!r} holds what was tried with other arguments ({changed}), so the best of "
+                "both would compare what cannot be compared. Give those of before, or take another folder."
+            )
+    _keep(path, arguments, writes)
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any], changeable: Collection[str]) -> str:
+    names = (name for name in {**before, **now} if name not in changeable and before.get(name) != now.get(name))
+    return ", ".join(f"{name}: {before.get(name)!r} before, {now.get(name)!r} now" for name in names)
+
+
+def _keep(path: Path, arguments: Mapping[str, Any], writes: bool) -> None:
     PartialState().wait_for_everyone()  # or another process takes this one's file for an earlier job's
     if writes:
         write_whole(path, yaml.safe_dump(dict(arguments), sort_keys=False, allow_unicode=True))
-    return Evidence(folder, writes)
+
+
+def check_nothing_is_lost(folder: str | Path) -> None:
+    """A model and what is told of it may be written there.
+
+    Raises:
+        ConfigurationError: if something of their names is there.
+    """
+    names = sorted(path.name for pattern in WRITTEN for path in Path(folder).glob(pattern))
+    if names:
+        raise ConfigurationError(
+            f"output_dir={str(folder)!r} holds {', '.join(names)} of something else, which would be lost. Name a new "
+            "folder."
+        )
 
 
 def arguments_of(folder: str | Path) -> dict[str, Any]:

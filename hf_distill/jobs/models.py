@@ -3,17 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import transformers
 from transformers import AutoConfig, PreTrainedModel, set_seed
 
 from hf_distill.cache import is_cache
 from hf_distill.errors import ConfigurationError
-from hf_distill.heads.resolve import class_names
+from hf_distill.heads.resolve import class_names, head_of
 from hf_distill.processing import TASKS, Labels, task_of
 from hf_distill.students import student_from_teacher
 from hf_distill.teachers import CachedTeacher
+from hf_distill.teachers.online import check_trained
 
 
 CLASSES = ("id2label", "label2id", "problem_type")
@@ -56,7 +57,20 @@ def load_model(name_or_path: str, task: str, **configuration: Any) -> PreTrained
 
 def load_teacher(name_or_path: str, task: str) -> PreTrainedModel | CachedTeacher:
     """A teacher: a model, or what one has answered, if it is the folder of a cache."""
-    return CachedTeacher(name_or_path) if is_cache(name_or_path) else load_model(name_or_path, task)
+    return CachedTeacher(name_or_path) if is_cache(name_or_path) else load_trained(name_or_path, task)
+
+
+def load_trained(name_or_path: str, task: str, **configuration: Any) -> PreTrainedModel:
+    """A model that has learnt a task, so that it can teach it.
+
+    Raises:
+        ConfigurationError: if it is a cache.
+        UntrainedTeacherError: if its checkpoint lacks weights of the head, which would then be random.
+    """
+    found: Any = load_model(name_or_path, task, output_loading_info=True, **configuration)
+    model, loading = found
+    check_trained(model, loading["missing_keys"], head_of(model))
+    return cast("PreTrainedModel", model)
 
 
 def load_with_classes(name_or_path: str, task: str, labels: Labels | None, seed: int) -> PreTrainedModel:

@@ -15,7 +15,7 @@ from hf_distill.errors import ConfigurationError
 from hf_distill.jobs.data import Data
 from hf_distill.jobs.distilling import distil
 from hf_distill.jobs.evidence import Evidence
-from hf_distill.jobs.models import StudentSource, load_model, load_processor
+from hf_distill.jobs.models import StudentSource, load_processor, load_trained
 from hf_distill.jobs.pairs import Pair, make_pair
 from hf_distill.jobs.training import LABELS_ALONE, TRIAL, trainer_for
 from hf_distill.step_cost import duration
@@ -66,7 +66,7 @@ def plan_of(
         args: of the Trainer.
         cost_per_hour: the price of the machine.
     """
-    model = load_model(teacher, data.task_name)
+    model = load_trained(teacher, data.task_name)
     reading = data.reading(model, load_processor(teacher, data.task_name))
     with TemporaryDirectory() as folder:
         rows_to_time = replace(data, train=None)

@@ -67,7 +67,7 @@ def trainer_for(
             f"{', '.join(data.train.column_names)}. Name it by `label_column`{alone}."
         )
     args.dataloader_pin_memory = args.dataloader_pin_memory and args.device.type != "cpu"  # which torch warns of
-    args.enable_jit_checkpoint = True  # Ctrl-C and SIGTERM leave a checkpoint
+    args.enable_jit_checkpoint = model_init is None  # Ctrl-C and SIGTERM leave a checkpoint, or else end a search
     args.prediction_loss_only = data.task.scores is None
     args.remove_unused_columns = args.remove_unused_columns and not data.task.reads_raw
     return DistillationTrainer(

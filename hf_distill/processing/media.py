@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.processing.reading import Reading
+from hf_distill.raw_columns import padding_of
 
 
 def classified_media(rows: Dataset, reading: Reading) -> Dataset:
@@ -46,7 +47,9 @@ class SoundCollator:
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         extractor, column = self.reading.processor, self.reading.columns["audio"]
         waves = [wave_of(row[column], extractor.sampling_rate, self.reading.sampling_rate) for row in rows]
-        features = extractor(waves, sampling_rate=extractor.sampling_rate, return_tensors="pt", padding=True)
+        features = extractor(
+            waves, sampling_rate=extractor.sampling_rate, return_tensors="pt", **padding_of(extractor)
+        )
         return {**features, **_labels(rows)}
 
 

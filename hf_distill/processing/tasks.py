@@ -142,5 +142,6 @@ def task_of(config: Any) -> str:
             return name
     raise ConfigurationError(
         f"the configuration of {config.name_or_path or config.model_type!r} names the model classes "
-        f"{', '.join(sorted(architectures)) or 'none'}, which tells no task. Name one by `task`: {', '.join(TASKS)}."
+        f"{', '.join(sorted(architectures)) or 'none'}, which tells no task. Name one by `task`: {', '.join(TASKS)}. "
+        "Models with other heads learn by `DistillationTrainer`, in Python."
     )

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any, overload
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.quantizers.base import HfQuantizer
 
 from hf_distill.errors import ConfigurationError, UnsupportedModelError
 from hf_distill.students.depth import Layers, kept_layers, with_kept_layers
@@ -169,6 +170,15 @@ def _provenance(teacher: PreTrainedModel) -> dict[str, Any]:
     return {"teacher": {name: value for name, value in source.items() if value}, "hf_distill_version": __version__}
 
 
+def _how_to_unpack(quantizer: HfQuantizer) -> str:
+    config: Any = quantizer.quantization_config
+    if hasattr(config, "dequantize"):
+        return f"Load it with `quantization_config={type(config).__name__}(dequantize=True)`."
+    if type(quantizer)._dequantize is not HfQuantizer._dequantize:
+        return "Call `dequantize()` on it, or load it unquantised."
+    return "Load it unquantised."
+
+
 def _check_weights(teacher: Any) -> None:
     """The teacher is a model whose weights lie here as they are."""
     if not isinstance(teacher, PreTrainedModel):
@@ -176,10 +186,11 @@ def _check_weights(teacher: Any) -> None:
             f"teacher= is a {type(teacher).__name__} and no PreTrainedModel. Load the model first; of one with "
             "adapters, pass `model.merge_and_unload()`."
         )
-    if getattr(teacher, "hf_quantizer", None) is not None:
+    quantizer: Any = getattr(teacher, "hf_quantizer", None)
+    if quantizer is not None:
         raise UnsupportedModelError(
             f"the teacher {type(teacher).__name__} is quantised, and layers cannot be taken out of packed weights. "
-            "Call `dequantize()` on it, or load it unquantised."
+            + _how_to_unpack(quantizer)
         )
     if any(parameter.is_meta for parameter in teacher.parameters()):
         raise UnsupportedModelError(

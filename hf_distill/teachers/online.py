@@ -1,7 +1,7 @@
 """A teacher that runs beside the student."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,20 @@ from hf_distill.teachers.base import Teacher
 from hf_distill.teachers.cached import CachedTeacher
 from hf_distill.teachers.reading import as_read_by_teacher
 from hf_distill.types import TEACHER_POSITIONS, Anatomy, Batch, Signals
+
+
+def check_trained(teacher: PreTrainedModel, missing_keys: Iterable[str], head: Head) -> None:
+    """What is compared depends on no weight that the checkpoint of a teacher lacks.
+
+    Raises:
+        UntrainedTeacherError: if it does.
+    """
+    if missing := sorted(filter(head.reads_weight, missing_keys)):
+        raise UntrainedTeacherError(
+            f"teacher {teacher.name_or_path!r} has no weights for {len(missing)} parameters of "
+            f"{type(teacher).__name__} (first: {missing[0]!r}), so they were drawn at random and teach noise. "
+            "Fine-tune the teacher on this task first, and pass the result as `teacher=`."
+        )
 
 
 class OnlineTeacher(Teacher):
@@ -69,12 +83,7 @@ class OnlineTeacher(Teacher):
             UntrainedTeacherError: if the checkpoint lacks weights of the head, which would then be random.
         """
         model, loading = head.auto_class.from_pretrained(name_or_path, dtype="auto", output_loading_info=True)
-        if missing := sorted(filter(head.reads_weight, loading["missing_keys"])):
-            raise UntrainedTeacherError(
-                f"teacher {str(name_or_path)!r} has no weights for {len(missing)} parameters of "
-                f"{type(model).__name__} (first: {missing[0]!r}), so they were drawn at random and teach noise. "
-                "Fine-tune the teacher on this task first, and pass the result as `teacher=`."
-            )
+        check_trained(model, loading["missing_keys"], head)
         teacher = cls(model, head)
         teacher.may_download = True
         return teacher

@@ -96,7 +96,7 @@ ROOMS = {
     "publishing": {"term_logging", "report", "model_card"},
     "trainer": ALL_BUT_MODELS | TRAINER_HALVES | {"training_args", "callbacks"},
     "data_sources": {"errors"},
-    "processing": {"types", "errors", "heads", "data_collator"},
+    "processing": {"types", "errors", "heads", "data_collator", "raw_columns"},
     "jobs": ALL_BUT_MODELS | {"training_args", "trainer", "processing", "checkpoints", "preemption"},
     "cli": ALL_BUT_MODELS | {"training_args", "callbacks", "trainer", "models", "jobs", "data_sources", "processing"},
     "__main__": {"cli"},

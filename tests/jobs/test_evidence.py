@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from hf_distill.errors import ConfigurationError
-from hf_distill.jobs.evidence import Evidence, open_job, table
+from hf_distill.jobs.evidence import Evidence, open_job, open_search, table
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path):
@@ -43,6 +43,35 @@ def test_a_job_that_failed_before_it_began_is_started_anew(tmp_path, caplog):
     open_job(tmp_path, {"seed": 2}, resume=False)
     assert caplog.records == []
     assert yaml.safe_load((tmp_path / "arguments.yaml").read_text()) == {"seed": 2}
+
+
+def test_a_search_goes_on_with_its_own_arguments_alone(tmp_path):
+    free = ("n_trials", "output_dir")
+    open_search(tmp_path, {"teacher": "a", "n_trials": 1, "output_dir": "x"}, free)
+    open_search(tmp_path, {"teacher": "b", "n_trials": 1}, free)  # of before nothing was tried
+    (tmp_path / "study.db").touch()
+    open_search(tmp_path, {"teacher": "b", "n_trials": 9, "output_dir": "./x"}, free)
+    assert yaml.safe_load((tmp_path / "arguments.yaml").read_text())["n_trials"] == 9
+    with pytest.raises(
+        ConfigurationError, match=r"other arguments \(teacher: 'b' before, 'c' now, seed: None before, 1"
+    ):
+        open_search(tmp_path, {"teacher": "c", "seed": 1, "n_trials": 9}, free)
+    assert yaml.safe_load((tmp_path / "arguments.yaml").read_text())["teacher"] == "b"
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "README.md", "checkpoint-7", "report"])
+def test_what_no_job_has_written_is_not_written_over(tmp_path, name, resume):
+    (tmp_path / name).mkdir()
+    with pytest.raises(ConfigurationError, match=f"holds {name} of something else, which would be lost"):
+        open_job(tmp_path, {"seed": 1}, resume)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_what_a_job_does_not_write_may_lie_there(tmp_path):
+    (tmp_path / "options.yaml").touch()
+    (tmp_path / "log.txt").touch()
+    open_job(tmp_path, {"seed": 1}, resume=False)
 
 
 @pytest.mark.parametrize("name", ["arguments.yaml", "evidence.json"])

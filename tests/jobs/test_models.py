@@ -2,11 +2,13 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, BertForSequenceClassification
 
-from hf_distill.errors import ConfigurationError
+from hf_distill.errors import ConfigurationError, UntrainedTeacherError
 from hf_distill.jobs.models import (
     StudentSource,
     load_model,
     load_processor,
+    load_teacher,
+    load_trained,
     load_with_classes,
     make_student,
     reads_alike,
@@ -97,6 +99,13 @@ def test_a_new_head_has_the_classes_of_the_data(teacher, tmp_path):
     assert same_weights(new, again)
     kept = load_with_classes(str(tmp_path / "teacher"), TASK, labels, 0)
     assert kept.config.id2label == {0: "bad", 1: "good"}
+
+
+@pytest.mark.parametrize("load", [load_teacher, load_trained])
+def test_a_teacher_without_a_trained_head_is_refused(load, tmp_path):
+    put_model(tmp_path / "body", AutoModel, vocab_size=12)
+    with pytest.raises(UntrainedTeacherError, match=r"no weights for 2 parameters of BertFor.* \(first: 'classifier"):
+        load(str(tmp_path / "body"), TASK)
 
 
 def test_tokenizers_read_alike_by_their_vocabularies(tmp_path):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from transformers import ViTImageProcessor, Wav2Vec2FeatureExtractor
+from transformers import ViTImageProcessor, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.processing import Reading
@@ -35,6 +35,13 @@ def test_recordings():
     assert batch["attention_mask"].sum(1).tolist() == lengths
     assert batch["input_values"].shape == (3, max(lengths))
     assert batch["labels"].tolist() == [1 - label for label in rows["label"]]
+
+
+def test_recordings_for_whisper_have_the_one_length_that_it_reads():
+    rows = rows_of("audio-classification", 2)
+    reading = reading_of(WhisperFeatureExtractor(), "audio", "audio", sampling_rate=16000)
+    batch = SoundCollator(reading)(list(classified_media(rows, reading)))
+    assert batch["input_features"].shape == (2, 80, 3000)
 
 
 def test_rows_without_labels():

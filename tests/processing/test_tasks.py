@@ -29,6 +29,8 @@ def test_the_task_of_a_model_class(architecture, task):
 def test_refuses_a_model_that_tells_no_task():
     with pytest.raises(ConfigurationError, match=r"the model classes BertModel, which tells no task\. Name one by"):
         task_of(BertConfig(architectures=["BertModel"]))
+    with pytest.raises(ConfigurationError, match=r"Wav2Vec2ForCTC, .* other heads learn by `DistillationTrainer`"):
+        task_of(BertConfig(architectures=["Wav2Vec2ForCTC"]))
     with pytest.raises(ConfigurationError, match="the model classes none"):
         task_of(AutoConfig.for_model("bert"))
 

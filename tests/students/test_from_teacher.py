@@ -4,7 +4,10 @@ import json
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AqlmConfig, AutoModelForSequenceClassification, BitsAndBytesConfig, GgufConfig
+from transformers.quantizers.quantizer_aqlm import AqlmHfQuantizer
+from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
+from transformers.quantizers.quantizer_gguf import GgufHfQuantizer
 
 import hf_distill
 from hf_distill.errors import ConfigurationError, UnsupportedModelError
@@ -91,12 +94,26 @@ def test_importance_without_a_use_is_refused():
         student_from_teacher(TEACHERS["bert"](2), num_hidden_layers=1, importance_data=[{}])
 
 
+@pytest.mark.parametrize(
+    ("quantizer", "advice"),
+    [
+        (GgufHfQuantizer(GgufConfig()), r"Load it with `quantization_config=GgufConfig\(dequantize=True\)`\."),
+        (
+            Bnb4BitHfQuantizer(BitsAndBytesConfig(load_in_4bit=True)),
+            r"Call `dequantize\(\)` on it, or load it unquant",
+        ),
+        (AqlmHfQuantizer(AqlmConfig()), r"packed weights\. Load it unquantised\."),
+    ],
+)
+def test_of_a_quantised_teacher_it_is_said_how_to_unpack_it(quantizer, advice):
+    quantised = tiny_models.bert()
+    quantised.hf_quantizer = quantizer
+    with pytest.raises(UnsupportedModelError, match=rf"BertForSequenceClassification is quantised.* {advice}"):
+        student_from_teacher(quantised)
+
+
 def test_what_is_no_model_with_weights_is_refused():
     with pytest.raises(UnsupportedModelError, match="teacher= is a Linear and no PreTrainedModel"):
         student_from_teacher(torch.nn.Linear(2, 2))
-    quantised = tiny_models.bert()
-    quantised.hf_quantizer = object()
-    with pytest.raises(UnsupportedModelError, match="BertForSequenceClassification is quantised"):
-        student_from_teacher(quantised)
     with pytest.raises(UnsupportedModelError, match="are not in memory"):
         student_from_teacher(tiny_models.bert().to("meta"))
