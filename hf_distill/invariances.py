@@ -186,16 +186,22 @@ class _Experiment:
                 "accumulation", None, None, self.tolerance, f"the batch has too few rows ({self.num_rows})"
             )
         half = (self.num_rows + 1) // 2
-        differences, refusal = [], ""
-        for size in {half} if self.normalises else {half, 1}:  # batch normalisation refuses single rows
-            splits = torch.arange(self.num_rows).split(size)
+        differences, broken, reason = [], list[dict[str, Any]](), ""
+        for size in [half] if self.normalises else [half, 1]:  # batch normalisation refuses single rows
+            splits = [self._rows(each) for each in torch.arange(self.num_rows).split(size)]
             try:
-                differences.append(_difference(self.gradient([self._rows(each) for each in splits]), whole))
+                differences.append(_difference(self.gradient(splits), whole))
+                broken = broken or (splits if differences[-1] > self.tolerance else [])
             except (RuntimeError, ValueError) as error:
-                refusal = f"a model refuses micro-batches of {size}: {error}"
+                reason = f"a model refuses micro-batches of {size}: {error}"
         if not differences:
-            return Invariance("accumulation", None, None, self.tolerance, refusal)
-        reason = ROWS_COMPARED if self.trainer.head.compares_rows else refusal
+            return Invariance("accumulation", None, None, self.tolerance, reason)
+        if self.trainer.head.compares_rows:
+            reason = ROWS_COMPARED
+        elif not self.normalises and (who := self._who_answers_otherwise(broken)):
+            reason = (
+                f"the {who}'s own answers change with the rows beside: keep to one batch size, or change the model"
+            )
         return self._compared("accumulation", max(differences), reason)
 
     def order(self, whole: list[Tensor]) -> Invariance:
@@ -214,21 +220,30 @@ class _Experiment:
             return Invariance("padding", None, None, self.tolerance, "the batch is as wide as a model can read")
         padded = {name: self._padded(name, value, width, extra) for name, value in self.batch.items()}
         difference = _difference(self.gradient([padded]), whole)
-        return self._compared("padding", difference, "" if difference <= self.tolerance else self._who_reads(padded))
+        who = self._who_answers_otherwise([padded]) if difference > self.tolerance else None
+        reason = f"the {who}'s own answers change with padding: batch rows of one length, or change the model"
+        return self._compared("padding", difference, "" if who is None else reason)
 
-    def _who_reads(self, padded: dict[str, Any]) -> str:
-        """Which of the two answers otherwise at the same positions, for nothing but padding."""
+    def _who_answers_otherwise(self, batches: list[dict[str, Any]]) -> str | None:
+        """Which of the two answers otherwise at the same positions of the same rows, batched in another way."""
+        if not batches:
+            return None
         requires = self.trainer.distillation_objective.requires
-        alone, beside = (self.trainer._compare(self.student, each, requires)[:3] for each in (self.batch, padded))
+        once, again = (
+            [self.trainer._compare(self.student, batch, requires)[:3] for batch in each]
+            for each in ([self.batch], batches)
+        )
         for index, who in enumerate(("student", "teacher")):
-            if alone[index] is None:
+            if once[0][index] is None or isinstance(once[0][index].logits, TopKLogits):
                 continue
-            scores, others = (each[index].logits[each[2].mask] for each in (alone, beside))
+            scores, others = (
+                torch.cat([answer[index].logits[answer[2].mask] for answer in answers]) for answers in (once, again)
+            )
             others = others[..., : scores.shape[-1]]
             is_finite = scores.isfinite() & others.isfinite()
             if _difference([others[is_finite]], [scores[is_finite]]) > self.tolerance:
-                return f"the {who}'s own answers change with padding: batch rows of one length, or change the model"
-        return ""
+                return who
+        return None
 
     def temperatures(self) -> list[Invariance]:
         """Far above the logits, T² · ∂divergence does not depend on T; without the factor it falls to a quarter."""

@@ -101,6 +101,18 @@ def test_a_model_that_looks_at_padding_breaks_padding(tmp_path):
     assert report["order of rows"].held
 
 
+class NoticesThatARowIsAlone(LooksAtPadding):
+    def forward(self, input_ids, attention_mask=None, labels=None):
+        alone = len(input_ids) == 1
+        return self.inner(input_ids, attention_mask=None if alone else attention_mask, labels=labels)
+
+
+def test_a_model_that_answers_otherwise_alone_breaks_accumulation(tmp_path):
+    report = check_invariances(trainer_for(tmp_path, student=NoticesThatARowIsAlone(), head=SingleLabelHead()))
+    assert broken(report) == {"accumulation"}
+    assert report["accumulation"].reason.startswith("the student's own answers change with the rows beside")
+
+
 class NeedsTwoRows(LooksAtPadding):
     def forward(self, input_ids, attention_mask=None, labels=None):
         if len(input_ids) < 2:
