@@ -229,7 +229,7 @@ def sampled_positions(trainer: Any, batch: Batch, requires: Requirements) -> Hea
     heads = chunked_heads(trainer, batch, requires)
     if heads is None:
         return None
-    number = max(NUM_COMPARED, min(NUM_SAMPLED, NUM_SAMPLED_SCORES // heads.student.module.out_features))
+    number = min(NUM_SAMPLED, max(NUM_COMPARED, NUM_SAMPLED_SCORES // heads.student.module.out_features))
     index = _compared_positions(trainer._positions(batch), requires)
     return _rows(trainer, index[:: math.ceil(len(index) / number)]) if len(index) else None
 
