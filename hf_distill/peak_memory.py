@@ -33,7 +33,7 @@ def free_bytes(device: torch.device) -> int | None:
         return int(psutil.virtual_memory().available)
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + kept
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     return None
 
 
@@ -41,7 +41,7 @@ class _Counting(TorchDispatchMode):
     """Adds up the storages that operations make, while they are there."""
 
     def __init__(self, device: torch.device) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.device = device
         self.held = self.peak = 0
 

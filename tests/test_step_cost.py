@@ -11,7 +11,6 @@ from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
 
 from hf_distill import cache_teacher, preflight_report, step_cost
 from hf_distill.memory import memory_estimate
-from hf_distill.rehearsal import rehearsed
 from hf_distill.step_cost import StepCost
 from tests.tiny_models import PaddingCollator, rows_for
 from tests.tiny_trainers import trainer_for
@@ -73,7 +72,7 @@ def test_a_step_holds_what_was_said(tmp_path, changes, is_cached):
     peaks = PeakOfSteps(before)
     trainer.add_callback(peaks)
     said = []
-    trainer.add_callback(Before(lambda: said.append(rehearsed(trainer).step)))
+    trainer.add_callback(Before(lambda: said.append(preflight_report(trainer).step)))
     trainer.train()
     (step,) = said
     assert trainer._heads_are_chunked
@@ -97,7 +96,7 @@ def test_gradients_logs_and_modes_are_put_back(tmp_path):
     weight.grad = torch.full_like(weight, 3.0)
     trainer._log_window += 2.0
     trainer.model.train()
-    assert rehearsed(trainer).step.to_come > 0
+    assert preflight_report(trainer).step.to_come > 0
     assert (weight.grad == 3.0).all() and (trainer._log_window == 2.0).all() and trainer.model.training
     assert [each.grad for each in trainer.model.parameters()][1:] == [None] * (
         len(list(trainer.model.parameters())) - 1
