@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import logging
 
-from hf_distill.chunked_training import sampled_positions
+from hf_distill.chunked_training import chunked_heads, sampled_positions
 from hf_distill.errors import ConfigurationError
 from hf_distill.functional.top_k import softened_top_k
 from hf_distill.head_positions import hooked_models
@@ -188,7 +188,10 @@ def _report_on(trainer: Any, rows: list[Any], takes_a_step: bool) -> PreflightRe
             "Look whether its labels are in the order of the data, and whether it was trained on this task."
         )
     memory = _memory(trainer, logits_bytes)
-    step = step_cost(trainer, batch, memory) if takes_a_step else None
+    is_chunked = None
+    if trainer.head.is_language_model:
+        is_chunked = chunked_heads(trainer, batch, trainer.distillation_objective.requires) is not None
+    step = step_cost(trainer, batch, memory, is_chunked) if takes_a_step else None
     if step is not None and not step.fits:
         warnings.append(_warning_of_memory(trainer, step, memory))
     return PreflightReport(terms, score, longest or None, memory, step, tuple(warnings))

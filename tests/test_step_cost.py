@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ def test_a_step_holds_what_was_said(tmp_path, changes, is_cached):
     trainer.add_callback(Before(lambda: said.append(preflight_report(trainer).step)))
     trainer.train()
     (step,) = said
-    assert trainer._heads_are_chunked
+    assert step.is_chunked
     assert step.peak == pytest.approx(max(peaks.peaks), rel=0.15)
     assert step.num_steps == 2 and step.seconds > 0
 
@@ -116,7 +117,7 @@ def test_a_step_that_does_not_fit_is_warned_of_before_it_is_taken(tmp_path, monk
     monkeypatch.setattr(logging.getLogger("hf_distill.rehearsal"), "warning", said.append)
     monkeypatch.setattr(step_cost, "free_bytes", lambda device: 2**10)
     report = preflight_report(trainer_for(tmp_path, rows=rows_for("single_label")))
-    assert not report.step.fits
+    assert not report.step.fits and report.step.is_chunked is None
     (warning,) = (each for each in said if "needs" in each)
     assert re.search(r"A step needs [\d,]+ MiB more than is held now, and cpu has 0 MiB left: .*of 4 rows", warning)
     assert "are to come, and 0 are free" in capsys.readouterr().out
@@ -129,6 +130,8 @@ def test_what_is_said():
         "a step at its peak, MiB: 3,072, of which 1,024 are to come, and 2,048 are free\n"
         "a step takes 1.5 seconds; 2,400 steps take 1.0 hours"
     )
+    for is_chunked, logits in ((True, "a chunk at a time"), (False, "whole")):
+        assert f"2,048 are free (logits {logits})\n" in str(replace(step, is_chunked=is_chunked))
     unknown = StepCost(peak=2**20, to_come=2**20, free=None, seconds=0.25, num_steps=0)
     assert unknown.fits
     assert str(unknown) == "a step at its peak, MiB: 1, of which 1 are to come\na step takes 0.25 seconds"
