@@ -40,7 +40,7 @@ SMALLEST_NUM_POSITIONS = 256
 NUM_COMPARED = 64
 """Positions of the first batch whose logits are looked at: few, since there may be no room for more."""
 
-NUM_SAMPLED, NUM_SAMPLED_SCORES = 256, 2**24
+NUM_SAMPLED, NUM_SAMPLED_SCORES = 256, 2**23
 """Positions by which a rehearsal judges a batch whose logits are never held, and how many scores they have at most:
 what is rehearsed is to take less than what is trained."""
 

@@ -27,7 +27,8 @@ def peak_bytes(call: Callable[[], Any], device: torch.device) -> int:
         before = torch.cuda.memory_allocated(device)
         call()
         return int(torch.cuda.max_memory_allocated(device) - before)
-    with _Counting(device) as counting:
+    counting = _Counting(device)
+    with counting:
         call()
     return counting.peak
 
