@@ -40,8 +40,12 @@ SMALLEST_NUM_POSITIONS = 256
 NUM_COMPARED = 64
 """Positions of the first batch whose logits are looked at: few, since there may be no room for more."""
 
-NUM_SAMPLED = 256
-"""Positions by which a rehearsal judges a batch whose logits are never held."""
+NUM_SAMPLED, NUM_SAMPLED_SCORES = 256, 2**23
+"""Positions by which a rehearsal judges a batch whose logits are never held, and how many scores they have at most:
+what is rehearsed is to take less than what is trained."""
+
+NUM_AT_ONCE = 128
+"""Positions whose choices an evaluation compares."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,22 @@ class ChunkedHeads:
         }
         return losses, loss.total - loss.total.detach()
 
+    def agreeing(self, teacher: Signals | None, where: Positions) -> Tensor:
+        """At how many of the positions that count both choose the same class. To be asked before `losses`."""
+        student, theirs = self.logits()
+        index, count = where.mask.flatten().nonzero()[:, 0], torch.zeros((), device=where.mask.device)
+        said: Any = theirs if theirs is not None or teacher is None else _flat(teacher.logits)
+        with self.autocast():
+            for chunk in index.split(NUM_AT_ONCE):
+                ours, others = (self._choices(_at(each, chunk)) for each in (student, said))
+                count += (ours == others).sum()
+        return count
+
+    def _choices(self, logits: Any) -> Tensor:
+        whole = _whole(logits) if isinstance(logits, LinearLogits) else logits
+        chosen: Tensor = (whole if isinstance(whole, TopKLogits) else whole[:, : self.num_classes]).argmax(-1)
+        return chosen
+
     def _chunked(
         self,
         teacher: Signals | None,
@@ -206,10 +226,12 @@ def sampled_positions(trainer: Any, batch: Batch, requires: Requirements) -> Hea
     Returns:
         None where it does.
     """
-    if chunked_heads(trainer, batch, requires) is None:
+    heads = chunked_heads(trainer, batch, requires)
+    if heads is None:
         return None
+    number = min(NUM_SAMPLED, max(NUM_COMPARED, NUM_SAMPLED_SCORES // heads.student.module.out_features))
     index = _compared_positions(trainer._positions(batch), requires)
-    return _rows(trainer, index[:: math.ceil(len(index) / NUM_SAMPLED)]) if len(index) else None
+    return _rows(trainer, index[:: math.ceil(len(index) / number)]) if len(index) else None
 
 
 def _rows(trainer: Any, index: Tensor) -> HeadRows:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging
@@ -30,6 +30,7 @@ class ExactEvaluation(CheckpointKeeping):
     distillation_objective: Objective
     """Not `objective`: there Transformers keeps the number that a hyperparameter search optimises."""
     _evaluation: Tally | None = None
+    _prediction_loss_only = False
     _compare: Callable[..., tuple[Signals, Signals | None, Positions, Any]]
     _student_inputs: Callable[[Batch], dict[str, Any]]
     _progress: Callable[[], float]
@@ -80,8 +81,13 @@ class ExactEvaluation(CheckpointKeeping):
         requires: Requirements,
         losses: dict[str, TermLoss],
         signals: tuple[Signals, Signals | None, Positions],
+        agreeing: Tensor | None = None,
     ) -> None:
-        """Add one evaluation batch, without the rows that `even_batches` repeats to fill up the last one."""
+        """Add one evaluation batch, without the rows that `even_batches` repeats to fill up the last one.
+
+        Args:
+            agreeing: at how many positions both choose the same class, where their logits are not there.
+        """
         real_rows = self._num_real_rows(batch)
         if real_rows is not None:
             student, teacher, where, _ = self._compare(model, first_rows(batch, max(real_rows, 1)), requires)
@@ -91,13 +97,22 @@ class ExactEvaluation(CheckpointKeeping):
         named = {f"loss/{name}": loss for name, loss in losses.items()}
         if student.label_loss is not None:
             named.setdefault(f"loss/{self._label_term}", TermLoss(student.label_loss, where.counts[Unit.LABEL]))
-        if self.args.report_agreement and teacher is not None and self.head.is_distribution:
+        if agreeing is not None:
+            named["agreement"] = TermLoss(agreeing, where.counts[Unit.POSITION])
+        elif self.args.report_agreement and teacher is not None and self.head.is_distribution:
             agree = (student.logits.argmax(-1) == teacher.logits.argmax(-1)).float()
             share = agree.reshape(*where.mask.shape, -1).mean(-1)  # a position may have several rows of scores
             named["agreement"] = TermLoss((share * where.mask).sum(), where.counts[Unit.POSITION])
         if real_rows == 0:
             named = {name: TermLoss(total * 0, count * 0) for name, (total, count) in named.items()}
         tally.add(named)
+
+    def _needs_losses_alone(self, batch: Batch) -> bool:
+        """Whether nothing but sums of losses is made of the logits of an evaluation batch, all of whose rows count."""
+        terms = [weighted.term for weighted in self.distillation_objective.terms.values()]
+        reads_labels = any(isinstance(term, HardLabelTerm) for term in terms)
+        is_told = reads_labels or not self.head.has_labels(batch)  # else their loss is one more
+        return self._prediction_loss_only and is_told and self._num_real_rows(batch) is None
 
     def _num_real_rows(self, batch: Batch) -> int | None:
         """How many rows of this process's last batch are its own; None if all are."""
@@ -122,6 +137,7 @@ class ExactEvaluation(CheckpointKeeping):
         ignore_keys: list[str] | None = None,
     ) -> Any:
         """`Trainer`'s step, which also measures text without labels if the objective reads none."""
+        self._prediction_loss_only = prediction_loss_only
         if self.label_names and all(inputs.get(name) is not None for name in self.label_names):
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         if self.distillation_objective.requires.labels and not self.head.has_labels(inputs):

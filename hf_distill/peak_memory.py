@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -9,6 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+
+CONTAINER = Path("/sys/fs/cgroup")
+"""Where Linux (cgroup v2) tells a container its limits."""
 
 
 def peak_bytes(call: Callable[[], Any], device: torch.device) -> int:
@@ -21,8 +26,9 @@ def peak_bytes(call: Callable[[], Any], device: torch.device) -> int:
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         call()
-        return torch.cuda.max_memory_allocated(device) - before
-    with _Counting(device) as counting:
+        return int(torch.cuda.max_memory_allocated(device) - before)
+    counting = _Counting(device)
+    with counting:
         call()
     return counting.peak
 
@@ -30,18 +36,28 @@ def peak_bytes(call: Callable[[], Any], device: torch.device) -> int:
 def free_bytes(device: torch.device) -> int | None:
     """What is left of a device's memory, with what its allocator keeps for later; None where nobody says."""
     if device.type == "cpu":
-        return int(psutil.virtual_memory().available)
+        return min([int(psutil.virtual_memory().available), *_left_in_container()])
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + kept
+        return int(torch.cuda.mem_get_info(device)[0] + kept)
     return None
+
+
+def _left_in_container() -> list[int]:
+    """What a limit on the memory of a container leaves, if there is one. Files that were read can be let go."""
+    try:
+        limit, used, parts = ((CONTAINER / f"memory.{name}").read_text() for name in ("max", "current", "stat"))
+        files = dict(line.split() for line in parts.splitlines())["inactive_file"]
+        return [int(limit) - int(used) + int(files)]
+    except (OSError, ValueError, KeyError):  # there are no such files, or the limit is "max"
+        return []
 
 
 class _Counting(TorchDispatchMode):
     """Adds up the storages that operations make, while they are there."""
 
     def __init__(self, device: torch.device) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.device = device
         self.held = self.peak = 0
 

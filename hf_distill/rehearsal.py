@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import logging
 
-from hf_distill.chunked_training import sampled_positions
+from hf_distill.chunked_training import chunked_heads, sampled_positions
 from hf_distill.errors import ConfigurationError
 from hf_distill.functional.top_k import softened_top_k
 from hf_distill.head_positions import hooked_models
@@ -135,7 +135,7 @@ def preflight_report(trainer: Any) -> PreflightReport:
         MissingInputError, ConfigurationError: if the batch lacks what the objective reads, or a row is longer than
             the table of positions of student or teacher.
     """
-    report = rehearsed(trainer)
+    report = rehearsed(trainer, takes_a_step=True)
     for warning in report.warnings:
         logger.warning(warning)
     if report.terms and trainer.is_world_process_zero():
@@ -143,18 +143,22 @@ def preflight_report(trainer: Any) -> PreflightReport:
     return report
 
 
-def rehearsed(trainer: Any) -> PreflightReport:
-    """What [`preflight_report`] prints, in silence."""
+def rehearsed(trainer: Any, takes_a_step: bool = False) -> PreflightReport:
+    """What [`preflight_report`] prints, in silence.
+
+    Args:
+        takes_a_step: whether it is also measured what a step takes.
+    """
     reason = obstacle(trainer) or gradient_obstacle(trainer.model)
     rows = [] if reason else sampled_rows(trainer.train_dataset, trainer._train_batch_size)
     if not rows:
         reason = reason or "the training data is missing, or is a stream that cannot be copied"
         return PreflightReport({}, None, None, None, None, (f"The rehearsal is skipped: {reason}.",))
     with trainer.reading_features(), leaving_no_trace(trainer.model), trainer.compute_loss_context_manager():
-        return _report_on(trainer, rows)
+        return _report_on(trainer, rows, takes_a_step)
 
 
-def _report_on(trainer: Any, rows: list[Any]) -> PreflightReport:
+def _report_on(trainer: Any, rows: list[Any], takes_a_step: bool) -> PreflightReport:
     batch = collated(trainer, rows)
     trainer._resolve_head(batch)
     trainer._check_batch(batch)
@@ -188,7 +192,10 @@ def _report_on(trainer: Any, rows: list[Any]) -> PreflightReport:
             "Look whether its labels are in the order of the data, and whether it was trained on this task."
         )
     memory = _memory(trainer, logits_bytes)
-    step = step_cost(trainer, batch, memory)
+    is_chunked = None
+    if trainer.head.is_language_model:
+        is_chunked = chunked_heads(trainer, batch, trainer.distillation_objective.requires) is not None
+    step = step_cost(trainer, batch, memory, is_chunked) if takes_a_step else None
     if step is not None and not step.fits:
         warnings.append(_warning_of_memory(trainer, step, memory))
     return PreflightReport(terms, score, longest or None, memory, step, tuple(warnings))

@@ -28,6 +28,8 @@ class StepCost:
     """Of its micro-batches. Loading of data and the optimizer come on top."""
     num_steps: int
     """Of the run; 0 where it is not known yet."""
+    is_chunked: bool | None = None
+    """Whether the logits of all positions are never built; None where they are no scores over a vocabulary."""
 
     @property
     def fits(self) -> bool:
@@ -36,13 +38,14 @@ class StepCost:
     def __str__(self) -> str:
         free = "" if self.free is None else f", and {self.free / 2**20:,.0f} are free"
         steps = f"; {self.num_steps:,} steps take {duration(self.seconds * self.num_steps)}" if self.num_steps else ""
+        logits = {None: "", True: " (logits a chunk at a time)", False: " (logits whole)"}[self.is_chunked]
         return (
             f"a step at its peak, MiB: {self.peak / 2**20:,.0f}, of which {self.to_come / 2**20:,.0f} are to come"
-            f"{free}\na step takes {self.seconds:.3g} seconds{steps}"
+            f"{free}{logits}\na step takes {self.seconds:.3g} seconds{steps}"
         )
 
 
-def step_cost(trainer: Any, batch: Batch, memory: Memory) -> StepCost | None:
+def step_cost(trainer: Any, batch: Batch, memory: Memory, is_chunked: bool | None = None) -> StepCost | None:
     """Forward and backward of a micro-batch of a [`DistillationTrainer`], as in training.
 
     Gradients, modes and logs are put back. With accumulation a second pass is measured, which finds the gradients of
@@ -73,6 +76,7 @@ def step_cost(trainer: Any, batch: Batch, memory: Memory) -> StepCost | None:
         free=free_bytes(trainer.args.device),
         seconds=seconds * accumulated,
         num_steps=trainer.state.max_steps,
+        is_chunked=is_chunked,
     )
 
 

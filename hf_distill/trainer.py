@@ -186,9 +186,10 @@ class DistillationTrainer(StreamResuming, Publishing):
             num_items_in_batch: a count per [`Unit`], from `_get_num_items_in_batch`; the micro-batch's own by default.
         """
         requires = self._requirements(inputs)
-        needs_whole = return_outputs or self._evaluation is not None
+        evaluates = self._evaluation is not None
+        needs_whole = not self._needs_losses_alone(inputs) if evaluates else return_outputs
         heads = None if needs_whole else chunked_heads(self, inputs, requires)
-        rows = None if needs_whole else head_rows(self, inputs, requires)
+        rows = None if needs_whole or (evaluates and heads is None) else head_rows(self, inputs, requires)
         asked = requires if heads is None else replace(requires, labels=False)
         seeing_rows = nullcontext() if rows is None else rows.at_heads_of(*hooked_models(self))
         with seeing_rows, nullcontext() if heads is None else heads.held_back():
@@ -198,14 +199,15 @@ class DistillationTrainer(StreamResuming, Publishing):
         if isinstance(num_items_in_batch, Tensor):  # DDP, FSDP and ZeRO average gradients over processes
             counts, processes = num_items_in_batch, self.accelerator.num_processes // self.get_tp_size()
         counts = counts[self._unit_of_term]
-        objective, gradient = self.distillation_objective, None
+        objective, gradient, agreeing = self.distillation_objective, None, None
         if heads is None:
             losses = objective(student, teacher, where, progress)
         else:
+            agreeing = heads.agreeing(teacher, where) if evaluates and self.args.report_agreement else None
             shares = self._weights(progress, heads.dtype) * processes / counts
             losses, gradient = heads.losses(objective, student, teacher, where, progress, shares)
         if self._evaluation is not None:
-            self._tally(self._evaluation, model, inputs, requires, losses, (student, teacher, where))
+            self._tally(self._evaluation, model, inputs, requires, losses, (student, teacher, where), agreeing)
         means = torch.stack([total for total, _ in losses.values()]) * processes / counts
         if self._evaluation is None:
             self._log_window += means.detach()

@@ -100,7 +100,7 @@ def gradient(loss: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
 
 def norm(gradients: list[Tensor]) -> float:
     """The Euclidean norm over all of them together."""
-    return dot(gradients, gradients) ** 0.5
+    return float(dot(gradients, gradients) ** 0.5)
 
 
 def dot(ours: list[Tensor], theirs: list[Tensor]) -> float:

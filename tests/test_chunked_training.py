@@ -349,7 +349,56 @@ def test_a_head_of_few_classes_stays_whole(tmp_path, monkeypatch):
     assert trainer._heads_are_chunked is None
 
 
-def test_evaluation_builds_logits(tmp_path):
+EVALUATED = {"eval_loss", "eval_loss/soft", "eval_loss/labels", "eval_perplexity", "eval_agreement"}
+
+
+def evaluated(tmp_path, name, monkeypatch, is_chunked, **changes):
+    monkeypatch.setattr(chunked_training, "SMALLEST_VOCABULARY", 1 if is_chunked else 10**9)
+    options = {"eval_dataset": rows_for(MODELS[name][0]), "per_device_eval_batch_size": 4, "report_agreement": True}
+    trainer = trainer_of(tmp_path, name, **options, **changes)
+    metrics = trainer.evaluate()
+    return trainer, {key: value for key, value in metrics.items() if key in EVALUATED}
+
+
+@every_model
+def test_losses_are_evaluated_without_logits(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(chunked_training, "NUM_AT_ONCE", 5)
+    _, whole = evaluated(tmp_path, name, monkeypatch, is_chunked=False)
+    trainer, chunked = evaluated(tmp_path, name, monkeypatch, is_chunked=True)
+    assert trainer._heads_are_chunked
+    assert chunked == pytest.approx(whole, rel=1e-5)
+    assert whole.keys() == EVALUATED
+    assert whole["eval_agreement"] < 1
+
+
+def test_evaluation_of_a_cached_teacher_and_of_a_padded_vocabulary(tmp_path, monkeypatch):
+    rows = rows_for("causal")
+    options = {"dtype": "float32", "data_collator": PaddingCollator(), "top_k": 8}
+    cache = cache_teacher(llama(2), rows, tmp_path / "cache", **options)
+    tokens = [f"token{index}" for index in range(VOCAB_SIZE)]
+    padding = {
+        "student": padded(llama(1), 4),
+        "teacher": padded(llama(1), 8),
+        "processing_class": word_tokenizer(*tokens),
+    }
+    word_tokenizer(*tokens).save_pretrained(tmp_path / "teacher")
+    padding["teacher"].name_or_path = str(tmp_path / "teacher")
+    for changes in ({"teacher": cache}, padding):
+        _, whole = evaluated(tmp_path, "llama", monkeypatch, is_chunked=False, **changes)
+        trainer, chunked = evaluated(tmp_path, "llama", monkeypatch, is_chunked=True, **changes)
+        assert trainer._heads_are_chunked
+        assert chunked == pytest.approx(whole, rel=1e-5)
+    assert chunked["eval_agreement"] == 1  # of the student with itself, padded
+
+
+def test_labels_that_no_term_reads_are_evaluated_by_whole_logits(tmp_path, monkeypatch):
+    objective = Objective({"soft": (1.0, SoftTargetTerm())})
+    trainer, metrics = evaluated(tmp_path, "llama", monkeypatch, is_chunked=True, objective=objective)
+    assert trainer._heads_are_chunked is None
+    assert metrics["eval_loss/labels"] > 0
+
+
+def test_metrics_are_given_whole_logits(tmp_path):
     shapes = []
     trainer = trainer_of(
         tmp_path,

@@ -4,6 +4,7 @@ import psutil
 import torch
 from torch import nn
 
+from hf_distill import peak_memory
 from hf_distill.peak_memory import free_bytes, peak_bytes
 
 
@@ -38,3 +39,13 @@ def test_a_backward_pass_holds_activations_and_gradients():
 def test_what_a_device_has_left():
     assert 0 < free_bytes(CPU) <= psutil.virtual_memory().total
     assert free_bytes(torch.device("meta")) is None
+
+
+def test_a_container_may_have_less(tmp_path, monkeypatch):
+    monkeypatch.setattr(peak_memory, "CONTAINER", tmp_path)
+    (tmp_path / "memory.current").write_text("3000\n")
+    (tmp_path / "memory.stat").write_text("anon 1500\ninactive_file 1000\n")
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert free_bytes(CPU) == 3000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_bytes(CPU) > 2**20

@@ -68,7 +68,7 @@ class OnlineTeacher(Teacher):
         self.device = model.device
         self._modules = tuple(model.modules())
         self.is_sharded = is_sharded(model)
-        self._infers = True
+        self._infers = not head.is_language_model  # whose scores are too large for the copy that it takes
         self.is_spread = getattr(model, "hf_device_map", None) is not None
         parameters = inspect.signature(unwrap_peft_model(model).forward).parameters
         names = {name for name, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD}
@@ -173,7 +173,7 @@ class OnlineTeacher(Teacher):
         if any(module.training for module in self._modules):  # a callback may have put a part of it in train mode
             self.model.eval()
         # An inference tensor cannot be kept for the backward pass of a term; its copy can, which features are too
-        # large for.
+        # large for, as are scores over a vocabulary.
         # FSDP2 gathers weights into tensors that it writes to again, which inference forbids.
         infers = self._infers and not self.is_sharded and reader_of(self.model) is None
         with torch.no_grad(), torch.inference_mode(infers), self._autocast():

@@ -119,6 +119,19 @@ def test_shards_of_a_teacher_that_stops_are_gone_on_with(tmp_path, monkeypatch):
     assert contents(cached(tmp_path / "cache", teacher=teacher).cache.path) == whole
 
 
+def test_a_build_goes_on_with_another_batch_size(tmp_path, monkeypatch):
+    """As it has to where the teacher ran out of memory. 8 rows in shards of 6 and 2, and not of 4."""
+    monkeypatch.setattr(caching, "MAX_SHARD_ROWS", 6)
+    teacher = model_for("single_label", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(caching.CacheWriter, "finish", lambda *_: None)
+        with pytest.raises(CacheMismatchError, match="and not finished"):
+            cached(tmp_path / "cache", teacher=teacher, batch_size=3)
+    smaller = cached(tmp_path / "cache", teacher=teacher, batch_size=4)
+    assert list(smaller.cache.manifest.shards.values()) == [6, 2]
+    assert len(cached(tmp_path / "cache", teacher=teacher, batch_size=1).cache) == 8
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "uint8"])
 def test_how_far_off_each_precision_is(dtype, tmp_path):
     teacher, rows = model_for("single_label", 2), rows_of("single_label")
