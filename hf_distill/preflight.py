@@ -1,7 +1,7 @@
 """What can go silently wrong with this teacher, student and data: checked before the first step."""
 
 import inspect
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Sequence, Sized
 from typing import Any
 
 from torch import Tensor, nn
@@ -432,13 +432,18 @@ def _tokens_by_id(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
     return {index: token for token, index in tokenizer.get_vocab().items()}
 
 
-def check_datasets(datasets: Mapping[str, Any]) -> None:
+def check_datasets(train: Any, evaluation: Any) -> None:
     """No data set is empty.
+
+    Args:
+        evaluation: one, or several by their names.
 
     Raises:
         EmptyDatasetError: naming the first that is.
     """
-    for name, dataset in datasets.items():
+    evaluations = evaluation if isinstance(evaluation, dict) else {"": evaluation}
+    named = {f"eval_dataset[{name!r}]" if name else "eval_dataset": data for name, data in evaluations.items()}
+    for name, dataset in {"train_dataset": train, **named}.items():
         if isinstance(dataset, Sized) and not isinstance(dataset, dict) and len(dataset) == 0:
             raise EmptyDatasetError(f"`{name}` has 0 rows, so there is nothing to learn from or to measure on.")
 

@@ -120,7 +120,7 @@ class DistillationTrainer(StreamResuming, Publishing):
         self._teacher_positions: TeacherPositions | None = None
         self._tokenizers: Any = None
         self._bind()
-        preflight.check_datasets(_named_datasets(self.train_dataset, self.eval_dataset))
+        preflight.check_datasets(self.train_dataset, self.eval_dataset)
         self._find_teacher_inputs(self.train_dataset if self.train_dataset is not None else self.eval_dataset)
         if self.teacher is not None:
             self.teacher.prepare(self.accelerator)
@@ -493,9 +493,3 @@ def _check_top_k(teacher: Teacher | None, objective: Objective) -> None:
             f"{known[0].holding} classes of each position, and every class is asked for by {', '.join(asking)}. Use "
             "`SoftTargetTerm`, cache all classes with `top_k=None`, or pass a model as `teacher=`."
         )
-
-
-def _named_datasets(train: Any, evaluation: Any) -> dict[str, Any]:
-    evaluations = evaluation if isinstance(evaluation, dict) else {"": evaluation}
-    named = {f"eval_dataset[{name!r}]" if name else "eval_dataset": data for name, data in evaluations.items()}
-    return {"train_dataset": train, **named}

@@ -164,10 +164,10 @@ def test_the_tokenizer_of_a_processor_is_the_students(tmp_path):
 
 def test_empty_data_sets():
     rows = [{"input_ids": [1]}]
-    preflight.check_datasets({"train_dataset": rows, "eval_dataset": None})
+    preflight.check_datasets(rows, None)
     with pytest.raises(EmptyDatasetError, match=r"`train_dataset` has 0 rows"):
-        preflight.check_datasets({"train_dataset": [], "eval_dataset": rows})
-    preflight.check_datasets({"train_dataset": (row for row in rows)})
+        preflight.check_datasets([], rows)
+    preflight.check_datasets((row for row in rows), None)
 
 
 def test_a_batch_without_labels():
