@@ -38,7 +38,7 @@ def write_whole_model(folder: Path, save: Callable[[Path], object]) -> None:
         folder: where the model is to be; what else lies there stays.
         save: writes it into the folder that it is given.
     """
-    aside = folder.with_name(f".{folder.name}.tmp")
+    aside = _aside(folder)
     shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
     aside.mkdir(parents=True)
     try:
@@ -51,3 +51,12 @@ def write_whole_model(folder: Path, save: Callable[[Path], object]) -> None:
             move_whole(path, folder / path.name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def is_half_written(folder: Path) -> bool:
+    """Whether a process was killed while it wrote a model there."""
+    return _aside(folder).is_dir()
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.tmp")

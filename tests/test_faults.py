@@ -10,13 +10,14 @@ import time
 
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForMaskedLM, TrainerCallback
 
 from hf_distill import CachedTeacher, distillation_report, export_model
 from hf_distill.checkpoints import MANIFEST, damage
 from hf_distill.cli import main
 from hf_distill.errors import CheckpointError, DamagedCacheError
 from hf_distill.teachers import caching
+from hf_distill.whole_files import is_half_written, write_whole_model
 from tests.cache.small_caches import contents
 from tests.teachers.test_cached import cached
 from tests.tiny_jobs import put_teacher
@@ -235,36 +236,49 @@ def test_an_export_that_is_killed_leaves_the_earlier_one_or_the_new_one(tmp_path
 
 
 @forks
-def test_a_student_that_is_killed_while_it_is_written_loads_whole_or_not_at_all(tmp_path):
+def test_a_model_that_is_killed_while_it_is_written_loads_whole_or_not_at_all(tmp_path):
     """Also over an earlier one of the same shapes, whose weights would else go with the new configuration."""
-    put_teacher(tmp_path / "teacher", "fill-mask")
-    out, draw = tmp_path / "student", random.Random(0)
-    words = ["student", "--teacher", str(tmp_path / "teacher"), "--output_dir", str(out), "--num_hidden_layers", "2"]
-    layers = ("first", "last")
-    expected = {}
-    for rule in layers:
-        start = time.perf_counter()
-        assert main([*words, "--layers", rule]) == 0
-        seconds = time.perf_counter() - start
-        model = AutoModelForMaskedLM.from_pretrained(out)
-        expected[str(model.config.student_of["layers"])] = model.state_dict()
-    assert len(expected) == 2
+    models, out, draw = [model_for("single_label", seed) for seed in (1, 1)], tmp_path / "model", random.Random(0)
+    for label, model in zip(("a", "b"), models, strict=True):
+        model.config.id2label = {0: label, 1: "c", 2: "d"}
+    torch.nn.init.ones_(models[1].classifier.weight)
+    start = time.perf_counter()
+    write_whole_model(out, models[0].save_pretrained)
+    seconds = time.perf_counter() - start
     kills = loaded = 0
-    for number in range(20):
+    for number in range(40):
+        model = models[number % 2]
         kills += killed(
-            lambda rule=layers[number % 2]: main([*words, "--layers", rule]), draw.uniform(0.3, 1) * seconds
+            lambda model=model: write_whole_model(out, model.save_pretrained), draw.uniform(0, 1.5) * seconds
         )
         try:
-            model = AutoModelForMaskedLM.from_pretrained(out)
+            found = type(model).from_pretrained(out)
         except (OSError, ValueError):  # there are no weights, or no configuration
             continue
         loaded += 1
-        weights = expected[str(model.config.student_of["layers"])]
-        assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
-        AutoTokenizer.from_pretrained(out)
+        expected = models["ab".index(found.config.id2label[0])].state_dict()
+        assert all(torch.equal(value, expected[name]) for name, value in found.state_dict().items())
     assert kills > 5 and loaded > 0
-    assert main([*words, "--layers", "first"]) == 0
-    assert not list(tmp_path.glob(".*.tmp"))
+    write_whole_model(out, models[0].save_pretrained)
+    assert not is_half_written(out)
+
+
+@forks
+def test_a_student_that_is_killed_is_made_by_the_same_command(tmp_path, capsys):
+    put_teacher(tmp_path / "teacher", "fill-mask")
+    words = ["student", "--teacher", str(tmp_path / "teacher"), "--num_hidden_layers", "2", "--output_dir"]
+    out = tmp_path / "student"
+    assert main([*words, str(out)]) == 0
+    expected = AutoModelForMaskedLM.from_pretrained(out).state_dict()
+    aside = tmp_path / ".student.tmp"
+    shutil.copytree(out, aside)
+    (out / "config.json").unlink()  # as a writer leaves it that is killed before its end
+    assert main([*words, str(out)]) == 0
+    found = AutoModelForMaskedLM.from_pretrained(out).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in found.items())
+    assert not aside.exists()
+    assert main([*words, str(out)]) == 1
+    assert "which would be lost" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("limit", [0, 500, 5000])

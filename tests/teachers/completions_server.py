@@ -67,15 +67,16 @@ class CompletionsServer:
             self.most_at_once = max(self.most_at_once, self.at_once)
         try:
             status, answer = self.answer(body)
+        finally:
+            with self.lock:
+                self.at_once -= 1  # before who asked can ask again
+        try:
             if fault is None:
                 send(handler, status, json.dumps(answer).encode())
             else:
                 fault(handler, answer)
         except (BrokenPipeError, ConnectionResetError):
             pass  # who asked has gone
-        finally:
-            with self.lock:
-                self.at_once -= 1
 
     def answer(self, body):
         tokens, k = body["prompt"], body["prompt_logprobs"]

@@ -1,6 +1,7 @@
 """A teacher behind a server teaches what it teaches beside the student."""
 
 import logging
+import time
 
 import pytest
 import torch
@@ -227,9 +228,15 @@ def test_the_promised_equalities_hold_for_it_and_for_a_cache_of_likeliest_tokens
     assert report.held, str(report)
 
 
+class SlowServer(CompletionsServer):
+    def answer(self, body):
+        time.sleep(0.05)
+        return super().answer(body)
+
+
 def test_several_rows_are_asked_about_at_once_and_no_more_than_allowed():
     batch = PaddingCollator()(rows_for("causal"))
-    with CompletionsServer(model_for("causal", 2)) as server:
+    with SlowServer(model_for("causal", 2)) as server:
         served(server, max_concurrent_requests=3).signals(batch)
     assert 1 < server.most_at_once <= 3
 
