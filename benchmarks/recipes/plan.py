@@ -26,6 +26,7 @@ LAYERS = {3: (0, 3, 5), 2: (0, 5)}
 OTHER_LAYERS = [(0, 2, 4), (0, 1, 2), (3, 4, 5), (0, 3), (0, 1), (4, 5)]
 OTHER_RATES = (1e-4, 4e-4)
 STEPS = 200
+CHOSEN = ("soft labels and hidden states", "labels alone")
 
 
 def choices() -> list[Setting]:
@@ -41,13 +42,12 @@ def ways() -> list[Setting]:
 
 def longer() -> list[Setting]:
     """An epoch for one way, chosen after the first seed of all, and for labels alone."""
-    chosen = ("soft labels and hidden states", "labels alone")
-    return [Setting(way, layers, 1052, batch_size=64) for way in chosen for layers in LAYERS.values()]
+    return [Setting(way, layers, 1052, batch_size=64) for way in CHOSEN for layers in LAYERS.values()]
 
 
 def longest() -> list[Setting]:
-    """Three epochs for that way, from the layers that were best with the first seed of the short runs."""
-    return [Setting("soft labels and hidden states", layers, 3156, batch_size=64) for layers in ((0, 2, 4), (0, 3))]
+    """Three epochs for the same two, from the layers that were best with the first seed of the short runs."""
+    return [Setting(way, layers, 3156, batch_size=64) for way in CHOSEN for layers in ((0, 2, 4), (0, 3))]
 
 
 PLAN = {"choices": choices, "ways": ways, "longer": longer, "longest": longest}
