@@ -147,6 +147,11 @@ class ColumnTeacher(Teacher):
                 "needed. Leave out the rows that nobody has answered."
             )
         head = self._head_for(batch)
+        if held.ndim != 2 and not (held.ndim == 1 and isinstance(head, RegressionHead)):
+            raise ConfigurationError(
+                f"a row of the column {self.column!r} has the shape {list(held.shape[1:])}, and a "
+                f"{type(head).__name__} asks for a list of numbers."
+            )
         self._check_classes(held, head)
         if not isinstance(head, (EmbeddingHead, RegressionHead)):
             self._check_probabilities(held, head)

@@ -180,6 +180,8 @@ def test_routes_that_share_some_answers(tmp_path):
             ConfigurationError,
             r"holds \[0.0, nan, 1.0\] in a row, and numbers that are",
         ),
+        ([1.0] * 8, {}, ConfigurationError, r"has the shape \[\], and a SingleLabelHead asks for a list of numbers"),
+        ([[[1.0], [2.0], [3.0]]] * 8, {}, ConfigurationError, r"has the shape \[3, 1\], and a SingleLabelHead asks"),
         ([[0.0, 1.0]] * 8, {}, ClassMismatchError, r"holds 2 numbers in a row, and there are 3 classes"),
         (
             [[3.0, 1.0, 0.0]] * 8,
@@ -194,6 +196,16 @@ def test_a_column_that_does_not_hold_what_was_said(said, options, error, message
     rows = [{**row, "said": each} for row, each in zip(rows_of("single_label"), said, strict=True)]
     trainer = trainer_for(tmp_path, teacher=ColumnTeacher("said", **options), rows=rows)
     with pytest.raises(error, match=message):
+        trainer.train()
+
+
+def test_one_number_is_no_embedding(tmp_path):
+    """Not even where there are as many rows in a batch as numbers in a vector."""
+    rows = [{**row, "said": 1.0} for row in rows_of("embeddings") * 2]
+    trainer = trainer_for(
+        tmp_path, "embeddings", teacher=ColumnTeacher("said"), rows=rows, alpha=0.0, per_device_train_batch_size=16
+    )
+    with pytest.raises(ConfigurationError, match=r"has the shape \[\], and a EmbeddingHead asks for a list"):
         trainer.train()
 
 
