@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-CONFIG_NAME = "config.json"
-"""Of Transformers, which is not imported for it."""
+WEIGHTS = "model*.safetensors*"
+"""The weights that `from_pretrained` looks for: in one file, or in shards with an index."""
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -32,7 +32,8 @@ def move_whole(source: Path, target: Path) -> None:
 def write_whole_model(folder: Path, save: Callable[[Path], object]) -> None:
     """Write a model's folder such that it loads only when all of it is there.
 
-    Everything is written aside. Then the configuration, without which nothing loads, goes first and comes last.
+    Everything is written aside. Then the weights go first and come last, their index last of all: without weights
+    nothing loads, while without a configuration a model's class takes its defaults.
 
     Args:
         folder: where the model is to be; what else lies there stays.
@@ -44,8 +45,9 @@ def write_whole_model(folder: Path, save: Callable[[Path], object]) -> None:
     try:
         save(aside)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIG_NAME).unlink(missing_ok=True)
-        for path in sorted(aside.iterdir(), key=lambda path: path.name == CONFIG_NAME):
+        for earlier in folder.glob(WEIGHTS):
+            earlier.unlink()
+        for path in sorted(aside.iterdir(), key=lambda path: (path.match(WEIGHTS), path.suffix == ".json")):
             if path.is_dir() and (folder / path.name).is_dir():
                 shutil.rmtree(folder / path.name)
             move_whole(path, folder / path.name)

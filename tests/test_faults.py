@@ -253,7 +253,7 @@ def test_a_model_that_is_killed_while_it_is_written_loads_whole_or_not_at_all(tm
         )
         try:
             found = type(model).from_pretrained(out)
-        except (OSError, ValueError):  # there are no weights, or no configuration
+        except OSError:  # there are no weights
             continue
         loaded += 1
         expected = models["ab".index(found.config.id2label[0])].state_dict()

@@ -43,18 +43,23 @@ def saving(*names):
     return save
 
 
-def test_a_model_is_written_with_its_configuration_last(tmp_path, monkeypatch):
+def test_a_model_is_written_with_its_weights_last(tmp_path, monkeypatch):
+    """Over one of another number of files, too: `from_pretrained` would take an earlier single file for the shards."""
     folder, moved = tmp_path / "deep" / "model", []
 
     def move(source, target):
-        moved.append((target.name, (folder / "config.json").exists()))
+        assert not list(folder.glob("*.safetensors*")) or "safetensors" in target.name
+        moved.append(target.name)
         move_whole(source, target)
 
     monkeypatch.setattr(whole_files, "move_whole", move)
-    for _ in range(2):
-        write_whole_model(folder, saving("config.json", "model.safetensors", "parts/a"))
-    assert not any(has_configuration for _, has_configuration in moved)
-    assert [name for name, _ in moved] == 2 * ["model.safetensors", "parts", "config.json"]
+    shards = ["model-1-of-2.safetensors", "model-2-of-2.safetensors"]
+    for weights in (["model.safetensors"], [*shards, "model.safetensors.index.json"], ["model.safetensors"]):
+        write_whole_model(folder, saving(*weights, "config.json", "parts/a"))
+        assert set(moved[: -len(weights)]) == {"config.json", "parts"}
+        assert moved[-1] == weights[-1] and set(moved[-len(weights) :]) == set(weights)
+        assert {each.name for each in folder.iterdir()} == {*weights, "config.json", "parts"}
+        moved.clear()
     assert [each.name for each in folder.parent.iterdir()] == ["model"]
 
 
