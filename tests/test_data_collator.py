@@ -255,6 +255,7 @@ class TestIndependence:
             assert torch.equal(torch.get_rng_state(), before[2])
         assert torch.equal(results[0]["input_ids"], results[1]["input_ids"])
 
+    @pytest.mark.slow
     def test_of_the_process(self, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
         tokenizer.save_pretrained(tmp_path)
         rows = make_rows(4)

@@ -55,6 +55,7 @@ def test_a_torch_program_answers_as_the_model(tmp_path):
     assert exported.max_difference <= 1e-6 and exported.agreement == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_int8_is_smaller_and_says_how_often_it_agrees(tmp_path):
     model, batches = model_for("single_label", 2), batches_for("single_label")
@@ -65,6 +66,7 @@ def test_int8_is_smaller_and_says_how_often_it_agrees(tmp_path):
     assert small.num_bytes < whole.num_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("options", [{}, {"int8": True}, {"format": "torch"}])
 def test_a_program_that_was_written_before_is_measured_again(tmp_path, options):
@@ -100,6 +102,7 @@ def test_a_program_that_answers_otherwise_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_earlier_export_is_replaced_and_nothing_else(tmp_path):
     model, batches = model_for("single_label", 1), batches_for("single_label")
     for _ in range(2):

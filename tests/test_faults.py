@@ -160,6 +160,7 @@ def test_a_shard_that_is_cut_while_it_is_read(tmp_path, monkeypatch):
 # ---- Reports, exports and students ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_full_disk_or_a_vanished_folder_while_a_report_is_written(tmp_path, full_disk):
     trainer = trainer_for(tmp_path / "run", eval_dataset=rows_for("single_label"))
     trainer.train()
@@ -235,6 +236,7 @@ def test_an_export_that_is_killed_leaves_the_earlier_one_or_the_new_one(tmp_path
     assert exported.max_difference < 1e-4
 
 
+@pytest.mark.slow
 @forks
 def test_a_model_that_is_killed_while_it_is_written_loads_whole_or_not_at_all(tmp_path):
     """Also over an earlier one of the same shapes, whose weights would else go with the new configuration."""

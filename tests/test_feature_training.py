@@ -138,7 +138,9 @@ def expected_gradients(trainer):
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of Dynamo at a graph break
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize(
+    "split", [pytest.param(split, marks=pytest.mark.slow if "compiled" in split else ()) for split in SPLITS]
+)
 def test_gradients_equal_the_reference_however_a_batch_is_split(tmp_path, split):
     recorder = GradientRecorder()
     torch._dynamo.reset()

@@ -72,7 +72,9 @@ def test_a_short_last_window_is_averaged_over_its_own_units(tmp_path, head):
         ),
     ],
 )
-@pytest.mark.parametrize("head", ["single_label", "masked", "causal"])
+@pytest.mark.parametrize(
+    "head", ["single_label", *(pytest.param(head, marks=pytest.mark.slow) for head in ("masked", "causal"))]
+)
 def test_compiled_gradient_equals_the_reference(tmp_path, head, backend):
     rows = rows_for(head)
     (gradients,), (log,), _ = recorded_run(
@@ -89,7 +91,9 @@ def test_compiled_gradient_equals_the_reference(tmp_path, head, backend):
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("head", [pytest.param("single_label", marks=pytest.mark.slow), "masked", "causal"])
+@pytest.mark.parametrize(
+    "head", ["masked", *(pytest.param(head, marks=pytest.mark.slow) for head in ("single_label", "causal"))]
+)
 @pytest.mark.parametrize("batch_size, accumulation", [pytest.param(4, 1, marks=pytest.mark.slow), (1, 4)])
 def test_two_processes_equal_the_reference(tmp_path, head, batch_size, accumulation):
     """Two gloo processes. Rank 1 of the masked rows sees micro-batches without a single label."""

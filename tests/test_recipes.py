@@ -151,6 +151,7 @@ def test_dkd_is_the_papers_loss_in_loops(tmp_path, head):
         assert log[f"loss/{name}"] == pytest.approx(mean.item(), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", [head for head in ALL_HEADS if head not in WITHOUT_CLASSES])
 def test_dkd_does_not_depend_on_how_a_batch_is_split(tmp_path, head):
     whole, whole_log = one_step(tmp_path, head, recipes.dkd(), rows_for(head), batch_size=8)

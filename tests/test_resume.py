@@ -92,7 +92,7 @@ def state_of(checkpoint: Path):
 
 
 @pytest.mark.parametrize("head", ["single_label", "causal", "masked", "dynamically masked"])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_resumed_equals_uninterrupted(tmp_path, head, workers):
     """The checkpoint lies between two logs and in the middle of an epoch (4 steps an epoch, the last one short)."""
     changes = {"dataloader_num_workers": workers}

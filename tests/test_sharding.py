@@ -34,6 +34,7 @@ def num_weights(module: nn.Module) -> int:
     return sum(weight.numel() for weight in module.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_teachers_of_many_architectures(tmp_path):
     run_two_processes(Path(__file__).with_name("sharded_models.py"), tmp_path)

@@ -82,6 +82,7 @@ def check_equal(whole, resumed):
     assert logs[0][0]["loss"] != logs[0][-1]["loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped_at", [3, 14, 11], ids=["first pass", "second pass", "between passes"])
 def test_a_resumed_run_is_exact_in_every_pass(tmp_path, way, stopped_at):
     """44 rows are 11 steps of two batches of two."""

@@ -143,6 +143,7 @@ class ShortOfMemory(TrainerCallback):
             raise RuntimeError("CUDA out of memory.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", [trainer_for, trainer_of], ids=["logits", "learned parts"])
 def test_a_batch_size_that_is_found(tmp_path, made):
     """What the failed attempt had summed up is neither logged nor learned from."""

@@ -71,6 +71,7 @@ def test_the_likeliest_tokens_alone(tmp_path):
     assert load_teacher(tmp_path / "drawn").cache.manifest.answers["drawn_at"] == 2.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "layers", "kept"),
     [
@@ -115,6 +116,7 @@ def test_a_recipe_that_compares_layers_which_are_not_kept(tmp_path, capsys):
     assert "layers=" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_build_that_was_killed_goes_on(tmp_path):
     words = ["cache", *put_job(tmp_path, "text-classification"), "--batch_size", "1", "--use_cpu"]
     assert main([*words, "--output_dir", str(tmp_path / "whole")]) == 0

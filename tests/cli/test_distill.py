@@ -32,7 +32,10 @@ SCORES = {
 }
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "task",
+    [pytest.param(task, marks=() if task == "text-classification" else pytest.mark.slow) for task in TASKS],
+)
 def test_every_task(task, tmp_path, capsys):
     words = put_job(tmp_path, task)
     out = tmp_path / "out"
@@ -66,6 +69,7 @@ def without_seconds(folder):
     return {name: {key: value for key, value in each.items() if key != "seconds"} for name, each in found.items()}
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_job_is_refused(tmp_path, capsys):
     words = [*put_job(tmp_path, "text-classification"), "--num_hidden_layers", "1", *QUICK]
     words = ["distill", *words, "--output_dir", str(tmp_path / "out")]

@@ -125,6 +125,7 @@ def test_a_wrong_option_is_2(words, said, capsys):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_says_how_it_goes_on(number, code, tmp_path):
     words = put_job(tmp_path, "text-classification")

@@ -22,6 +22,7 @@ def finished(tmp_path):
     return words, out, DistillationReport.from_json((out / "report" / "report.json").read_text())
 
 
+@pytest.mark.slow
 def test_finished_models_give_the_report_of_their_job(finished, tmp_path, capsys):
     words, out, known = finished
     folder = tmp_path / "page"
@@ -39,6 +40,7 @@ def test_finished_models_give_the_report_of_their_job(finished, tmp_path, capsys
     assert "The student reaches" in said and str(folder) in said
 
 
+@pytest.mark.slow
 def test_a_student_alone_beside_kept_answers(finished, tmp_path):
     words, out, known = finished
     answers = str(tmp_path / "answers")
@@ -53,6 +55,7 @@ def test_a_student_alone_beside_kept_answers(finished, tmp_path):
     assert "baseline" not in found["models"]
 
 
+@pytest.mark.slow
 def test_terms_of_the_recipe_that_the_job_was_given(tmp_path):
     words = put_job(tmp_path, "text-classification")
     out = tmp_path / "out"
@@ -65,6 +68,7 @@ def test_terms_of_the_recipe_that_the_job_was_given(tmp_path):
     assert report.terms == known.terms and report.terms["non_target"].weight == 3.0
 
 
+@pytest.mark.slow
 def test_rows_that_the_job_has_held_out(tmp_path, caplog):
     words = put_job(tmp_path, "text-classification")
     load_from_disk(tmp_path / "data")["train"].to_parquet(tmp_path / "rows.parquet")

@@ -9,6 +9,7 @@ from hf_distill.report import DistillationReport
 from tests.tiny_jobs import QUICK, put_job
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the exporters
 def test_a_student_for_a_budget_its_programs_and_its_report(tmp_path, capsys):
     pytest.importorskip("onnxruntime")

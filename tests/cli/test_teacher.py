@@ -1,3 +1,4 @@
+import pytest
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from hf_distill.cli import main
@@ -5,6 +6,7 @@ from tests.house.local_hub import put_model, put_tokenizer
 from tests.tiny_jobs import QUICK, WORDS, put_job
 
 
+@pytest.mark.slow
 def test_a_model_without_a_head_becomes_a_teacher(tmp_path, capsys):
     words = put_job(tmp_path, "text-classification")
     body = tmp_path / "body"

@@ -264,6 +264,7 @@ def test_recomputation_records_nothing():
     assert reader._recorded == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 @pytest.mark.parametrize("architecture", ["bert", "gpt2", "t5"])
 def test_a_compiled_model_gives_the_same(architecture, backend):

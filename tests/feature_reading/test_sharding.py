@@ -35,6 +35,7 @@ def loss_of(model, reader):
     return outputs.logits.square().sum() + sum(feature.square().sum() for feature in features.values())
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_a_sharded_student_has_the_same_gradients(tmp_path):
     run_two_processes(Path(__file__).with_name("sharded_student.py"), tmp_path)

@@ -38,14 +38,9 @@ def test_there_are_examples():
     assert EXAMPLES
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 10)
-@pytest.mark.parametrize(
-    "script",
-    [
-        pytest.param(script, id=script.stem, marks=() if "language_model" in script.stem else pytest.mark.slow)
-        for script in EXAMPLES
-    ],
-)
+@pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.stem)
 def test_example_runs(script, tmp_path):
     assert fault_of_run(run_example(script, tmp_path), tmp_path) is None
 

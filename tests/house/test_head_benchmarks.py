@@ -71,6 +71,7 @@ def test_a_job_runs_keeps_its_teacher_and_merges_its_row(tmp_path):
     assert again["arms"]["distilled"]["runs"] == job["arms"]["distilled"]["runs"][:1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -53,6 +53,7 @@ def test_every_way_runs_at_both_depths_and_is_not_repeated(tmp_path, ingredients
     assert again == record
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [((), "pass --real-data DIR or set HF_DISTILL_DATA"), (("--quick", "--real-data", "."), "no glue_sst2/train")],

@@ -36,6 +36,7 @@ def data_of(rows):
     return job_data(TASK, rows, rows)
 
 
+@pytest.mark.slow
 def test_with_a_baseline_all_are_measured_on_the_same_rows(teacher, tmp_path):
     evidence = Evidence(tmp_path / "out")
     args = arguments(tmp_path)
@@ -62,6 +63,7 @@ def test_text_without_labels(teacher, tmp_path):
     assert found["distilled"]["scores"].keys() == {"loss", "loss/soft", "agreement"}
 
 
+@pytest.mark.slow
 def test_a_student_with_its_own_tokenizer(teacher, tmp_path):
     tokenizer = put_tokenizer(str(tmp_path / "own"), [" ".join(reversed(WORDS)), "other words"])
     put_model(str(tmp_path / "own"), AutoModel, vocab_size=len(tokenizer))

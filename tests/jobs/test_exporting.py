@@ -17,6 +17,7 @@ TASK = "text-classification"
 pytestmark = pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning", "ignore:.*LeafSpec:FutureWarning")
 
 
+@pytest.mark.slow
 def test_is_tried_on_rows_of_the_evaluation_data(tmp_path, capsys):
     put_teacher(tmp_path / "model", "text-classification")
     data = job_data("text-classification", None, rows_of("text-classification", 6))
@@ -27,6 +28,7 @@ def test_is_tried_on_rows_of_the_evaluation_data(tmp_path, capsys):
     AutoTokenizer.from_pretrained(tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_int8_onnx(tmp_path):
     pytest.importorskip("onnxruntime")
@@ -55,6 +57,7 @@ def test_every_program_is_made_once_and_kept(tmp_path, monkeypatch):
     assert programs_of(str(tmp_path / "model"), data, tmp_path / "out", Evidence(tmp_path), batch_size=3) == first
 
 
+@pytest.mark.slow
 def test_a_library_that_is_missing_is_named_and_tried_again(tmp_path, monkeypatch):
     put_teacher(tmp_path / "model", TASK)
     data = job_data(TASK, None, rows_of(TASK, 6))

@@ -11,6 +11,7 @@ from tests.jobs.test_distilling import STUDENT, TASK, arguments, data_of, teache
 from tests.tiny_jobs import rows_of
 
 
+@pytest.mark.slow
 def test_of_a_job_that_has_ended(teacher, tmp_path):  # noqa: F811
     data, out = data_of(rows_of(TASK)), tmp_path / "out"
     distil(teacher, STUDENT, data, arguments(tmp_path), Evidence(out), with_baseline=True)

@@ -44,6 +44,7 @@ def test_scores_are_those_of_trainings_without_each_term(teacher, tmp_path):  # 
     assert [path.name for path in out.iterdir()] == ["evidence.json"]
 
 
+@pytest.mark.slow
 def test_a_job_asks_for_it_and_the_report_says_it(teacher, tmp_path):  # noqa: F811
     data, args, out = data_of(rows_of(TASK)), arguments(tmp_path), tmp_path / "out"
     distil(teacher, STUDENT, data, args, Evidence(out))

@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -19,6 +20,7 @@ def job(teacher, tmp_path, **options):  # noqa: F811
     return distil(teacher, STUDENT, data_of(rows_of(TASK)), arguments(tmp_path), Evidence(tmp_path / "out"), **options)
 
 
+@pytest.mark.slow
 def test_a_report_that_is_missing_is_made_of_what_was_saved(teacher, tmp_path):  # noqa: F811
     job(teacher, tmp_path, with_baseline=True)
     folder = tmp_path / "out" / "report"
@@ -33,6 +35,7 @@ def test_a_report_that_is_missing_is_made_of_what_was_saved(teacher, tmp_path): 
     assert all(torch.equal(weights[name], after[name]) for name in weights)
 
 
+@pytest.mark.slow
 def test_without_matplotlib_it_has_no_page(teacher, tmp_path, monkeypatch, caplog):  # noqa: F811
     logging.getLogger("transformers").propagate = True
     monkeypatch.setattr(reporting, "find_spec", lambda name: None)

@@ -38,6 +38,7 @@ def test_plan_and_job(task, budget, tmp_path):
     assert found["distilled"]["parameters"] < found["teacher"]["parameters"]
 
 
+@pytest.mark.slow
 def test_a_plan_is_made_once_for_a_budget(tmp_path):
     def planned(budget):
         return kept_plan(teacher, Budget.parse(budget), data, args, Evidence(args.output_dir))

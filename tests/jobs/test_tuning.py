@@ -58,6 +58,7 @@ def test_finds_the_best_of_its_trainings_and_goes_on(tmp_path):
     assert tune(pair, STUDENT, arguments(tmp_path), space=space, n_trials=3) == best
 
 
+@pytest.mark.slow
 def test_of_a_recipe_the_learning_rate_alone(tmp_path):
     best = tune(pair_of(tmp_path), STUDENT, arguments(tmp_path), recipes.dkd(), n_trials=1)
     assert best["arguments"].keys() == {"learning_rate"}
@@ -83,6 +84,7 @@ def test_a_search_for_another_score_is_refused(tmp_path):
         tune(pair, STUDENT, arguments(tmp_path), n_trials=2, metric="loss")
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges_does_not_end_the_search(tmp_path):
     space = SearchSpace(learning_rate=(1e-4, 1e30))
     best = tune(pair_of(tmp_path), STUDENT, arguments(tmp_path), space=space, n_trials=3)

@@ -169,6 +169,7 @@ class Stalls(TrainerCallback):
             self.server.faults = [lambda handler, answer: self.server.released.wait(30)]
 
 
+@pytest.mark.slow
 def test_a_server_that_stalls_in_the_middle_of_training_costs_nothing_that_was_learned(tmp_path):
     with CompletionsServer(model_for("causal", 2)) as server:
         teacher = ServedTeacher(server.url, MODEL, top_k=7, timeout=3, retries=0)

@@ -65,6 +65,7 @@ def test_compiled_training(model_class, position_type):
         assert torch.allclose(plain, other, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_compiled_for_several_lengths():
     torch.compiler.reset()
     model = tiny(EncoderLMForCausalLM, use_cache=False)

@@ -50,6 +50,7 @@ def registered(monkeypatch):
         model_class.register_for_auto_class(auto_class)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("registered")
 def test_loads_elsewhere(tmp_path):
     tokens = random_tokens(2, 6)
