@@ -23,7 +23,7 @@ def batches_for(head, num_rows=3):
     "head",
     [
         "single_label",
-        "tokens",
+        pytest.param("tokens", marks=pytest.mark.slow),
         pytest.param("answers", marks=pytest.mark.slow),
         pytest.param("masked", marks=pytest.mark.slow),
         pytest.param("causal", marks=pytest.mark.slow),

@@ -33,6 +33,7 @@ from tests.architectures import CASES, ENCODER_DECODERS, TASKS, model_of
 from tests.gradients import GradientRecorder, arguments, relative_difference
 from tests.layer_reference import hidden_and_relation
 from tests.processes import run_two_processes
+from tests.slow_cases import slow_but
 from tests.test_resume import StopAt, state_of
 from tests.tiny_models import PaddingCollator, model_for, rows_for, word_tokenizer
 from tests.tiny_trainers import loss_logs, trainer_for
@@ -138,9 +139,7 @@ def expected_gradients(trainer):
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of Dynamo at a graph break
-@pytest.mark.parametrize(
-    "split", [pytest.param(split, marks=pytest.mark.slow if "compiled" in split else ()) for split in SPLITS]
-)
+@pytest.mark.parametrize("split", slow_but([split for split in SPLITS if "compiled" not in split], SPLITS))
 def test_gradients_equal_the_reference_however_a_batch_is_split(tmp_path, split):
     recorder = GradientRecorder()
     torch._dynamo.reset()
@@ -160,7 +159,8 @@ def test_gradients_equal_the_reference_however_a_batch_is_split(tmp_path, split)
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("batch_size, accumulation", [pytest.param(4, 1, marks=pytest.mark.slow), (1, 4)])
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_size, accumulation", [(4, 1), (1, 4)])
 def test_two_processes_have_the_gradients_of_the_reference(tmp_path, batch_size, accumulation):
     run_two_processes(
         Path(__file__).with_name("two_processes_with_layers.py"), tmp_path, batch_size, accumulation, "layers"

@@ -11,6 +11,7 @@ from transformers import TrainingArguments
 from tests.gradients import TEMPERATURE, alpha_of, recorded_run, relative_difference
 from tests.processes import run_two_processes
 from tests.reference import reference_gradients, reference_means
+from tests.slow_cases import slow_but
 from tests.tiny_models import ALL_HEADS, model_for, rows_for
 
 
@@ -39,7 +40,7 @@ def check_equal(head, rows, gradients, log, tolerance=1e-6):
 
 
 @pytest.mark.parametrize("head", ALL_HEADS)
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", slow_but(["4 batches of 2", "padded further"], SPLITS))
 def test_gradient_and_logged_loss_equal_the_reference(tmp_path, head, split):
     rows = rows_for(head)
     (gradients,), (log,), _ = recorded_run(
@@ -48,7 +49,7 @@ def test_gradient_and_logged_loss_equal_the_reference(tmp_path, head, split):
     check_equal(head, rows, gradients, log)
 
 
-@pytest.mark.parametrize("head", ALL_HEADS)
+@pytest.mark.parametrize("head", slow_but(["single_label", "tokens", "masked", "seq2seq"], ALL_HEADS))
 def test_a_short_last_window_is_averaged_over_its_own_units(tmp_path, head):
     rows = rows_for(head, lengths=(3, 9, 4, 7, 5, 8, 6, 4, 7, 3, 5))
     options = {"batch_size": 2, "accumulation": 4, "alpha": alpha_of(head)}
@@ -72,9 +73,7 @@ def test_a_short_last_window_is_averaged_over_its_own_units(tmp_path, head):
         ),
     ],
 )
-@pytest.mark.parametrize(
-    "head", ["single_label", *(pytest.param(head, marks=pytest.mark.slow) for head in ("masked", "causal"))]
-)
+@pytest.mark.parametrize("head", slow_but(["single_label"], ["single_label", "masked", "causal"]))
 def test_compiled_gradient_equals_the_reference(tmp_path, head, backend):
     rows = rows_for(head)
     (gradients,), (log,), _ = recorded_run(
@@ -91,10 +90,8 @@ def test_compiled_gradient_equals_the_reference(tmp_path, head, backend):
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize(
-    "head", ["masked", *(pytest.param(head, marks=pytest.mark.slow) for head in ("single_label", "causal"))]
-)
-@pytest.mark.parametrize("batch_size, accumulation", [pytest.param(4, 1, marks=pytest.mark.slow), (1, 4)])
+@pytest.mark.parametrize("head", slow_but(["masked"], ["single_label", "masked", "causal"]))
+@pytest.mark.parametrize("batch_size, accumulation", slow_but([(1, 4)], [(4, 1), (1, 4)]))
 def test_two_processes_equal_the_reference(tmp_path, head, batch_size, accumulation):
     """Two gloo processes. Rank 1 of the masked rows sees micro-batches without a single label."""
     run_two_processes(Path(__file__).with_name("two_processes.py"), tmp_path, head, batch_size, accumulation)

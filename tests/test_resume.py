@@ -18,6 +18,7 @@ from hf_distill import (
     Objective,
 )
 from hf_distill.terms import HardLabelTerm, SoftTargetTerm
+from tests.slow_cases import slow_but
 from tests.tiny_models import VOCAB_SIZE, PaddingCollator, bert, model_for, rows_for
 
 
@@ -92,7 +93,7 @@ def state_of(checkpoint: Path):
 
 
 @pytest.mark.parametrize("head", ["single_label", "causal", "masked", "dynamically masked"])
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", slow_but([0], [0, 2]))
 def test_resumed_equals_uninterrupted(tmp_path, head, workers):
     """The checkpoint lies between two logs and in the middle of an epoch (4 steps an epoch, the last one short)."""
     changes = {"dataloader_num_workers": workers}

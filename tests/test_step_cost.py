@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
 from hf_distill import cache_teacher, preflight_report, step_cost
 from hf_distill.memory import memory_estimate
 from hf_distill.step_cost import StepCost
+from tests.slow_cases import slow_but
 from tests.tiny_models import PaddingCollator, rows_for
 from tests.tiny_trainers import trainer_for
 
@@ -48,12 +49,15 @@ def decoder(width):
 @pytest.mark.skipif(not REFERENCES.is_file(), reason="the peak of resident memory is read where Linux has it")
 @pytest.mark.parametrize(
     ("changes", "is_cached"),
-    [
-        ({}, False),
-        ({"gradient_accumulation_steps": 2}, True),
-        ({"activation_checkpointing": True}, True),
-        ({"optim": "sgd"}, False),
-    ],
+    slow_but(
+        [({}, False)],
+        [
+            ({}, False),
+            ({"gradient_accumulation_steps": 2}, True),
+            ({"activation_checkpointing": True}, True),
+            ({"optim": "sgd"}, False),
+        ],
+    ),
 )
 def test_a_step_holds_what_was_said(tmp_path, changes, is_cached):
     """To 15 %: the student's weights, 3 times that for training them, a teacher, and a vocabulary in chunks."""

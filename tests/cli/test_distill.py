@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from hf_distill.cli import main
 from hf_distill.processing import TASKS
 from hf_distill.report import DistillationReport
+from tests.slow_cases import slow_but
 from tests.tiny_jobs import QUICK, put_job, put_teacher
 
 
@@ -32,10 +33,7 @@ SCORES = {
 }
 
 
-@pytest.mark.parametrize(
-    "task",
-    [pytest.param(task, marks=() if task == "text-classification" else pytest.mark.slow) for task in TASKS],
-)
+@pytest.mark.parametrize("task", slow_but(["text-classification"], TASKS))
 def test_every_task(task, tmp_path, capsys):
     words = put_job(tmp_path, task)
     out = tmp_path / "out"

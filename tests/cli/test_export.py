@@ -1,6 +1,7 @@
 import pytest
 
 from hf_distill.cli import main
+from tests.slow_cases import slow_but
 from tests.tiny_jobs import put_job
 
 
@@ -8,7 +9,10 @@ from tests.tiny_jobs import put_job
 pytestmark = pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning", "ignore:.*LeafSpec:FutureWarning")
 
 
-@pytest.mark.parametrize("task", ["text-classification", "token-classification", "image-classification"])
+@pytest.mark.parametrize(
+    "task",
+    slow_but(["text-classification"], ["text-classification", "token-classification", "image-classification"]),
+)
 def test_a_program_that_answers_as_the_model(task, tmp_path, capsys):
     words = put_job(tmp_path, task)
     out = tmp_path / "program"

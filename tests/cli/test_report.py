@@ -108,6 +108,7 @@ def test_programs_beside_the_student_and_elsewhere(tmp_path, capsys):
     assert "holds no program" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_is_refused_and_an_earlier_report_that_is_replaced(finished, tmp_path, capsys):
     words, out, _ = finished
     words = ["report", *words, "--student", str(out), "--use_cpu", "--num_resamples", "5"]

@@ -31,6 +31,7 @@ from tests.functional.divergence_cases import (
     value_and_gradient,
 )
 from tests.functional.waves import wave
+from tests.slow_cases import slow_but
 
 
 INFINITY = float("inf")
@@ -430,7 +431,9 @@ class TestExecution:
         assert values.shape == (2, 3) and values.dtype == torch.float32
         assert student.grad.shape == student.shape
 
-    @pytest.mark.parametrize("divergence", [CASES[name][0] for name in CASES if name[-1].isalpha()])
+    @pytest.mark.parametrize(
+        "divergence", slow_but([forward_kl], [CASES[name][0] for name in CASES if name[-1].isalpha()])
+    )
     def test_compiles_without_a_break_also_when_the_temperature_moves(self, divergence: Callable[..., Tensor]) -> None:
         torch.compiler.reset()
         compiled = torch.compile(divergence, backend="aot_eager", fullgraph=True)

@@ -8,11 +8,12 @@ import torch
 from hf_distill import cache_teacher, distillation_report
 from hf_distill.errors import ClassMismatchError, ConfigurationError, EmptyDatasetError, MissingTeacherError
 from tests.report.tiny_reports import baseline_for, reported_trainer, rows_of, tiny_report
+from tests.slow_cases import slow_but
 from tests.tiny_models import ALL_HEADS, model_for
 from tests.tiny_trainers import trainer_for, unlabelled
 
 
-@pytest.mark.parametrize("task", ALL_HEADS)
+@pytest.mark.parametrize("task", slow_but(["single_label", "tokens", "masked", "seq2seq"], ALL_HEADS))
 def test_every_head(task, tmp_path):
     extra = {"alpha": 0.0} if task == "embeddings" else {}
     trainer = reported_trainer(tmp_path, task, **extra)

@@ -12,6 +12,7 @@ from hf_distill import AdapterOffTeacher, HiddenStateTerm, Objective, check_inva
 from hf_distill.errors import ConfigurationError, MissingInputError, MissingTeacherError, UnsupportedModelError
 from tests.gradients import ALPHA, TEMPERATURE, GradientRecorder, relative_difference
 from tests.reference import reference_gradients
+from tests.slow_cases import slow_but
 from tests.test_adapters import adapted
 from tests.test_gradient_equality import CHECKPOINTING
 from tests.tiny_models import PaddingCollator, bert, model_for, rows_for
@@ -61,7 +62,7 @@ def test_answers_as_the_model_did_before_it_was_adapted(task):
     assert "labels" not in teacher.input_names and names <= teacher.input_names
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", slow_but(["single_label", "causal"], TASKS))
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_gradient_is_that_of_a_copy_without_the_adapter(tmp_path, task, split):
     recorder = GradientRecorder()

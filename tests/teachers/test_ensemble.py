@@ -21,6 +21,7 @@ from tests.gradients import ALPHA, TEMPERATURE, GradientRecorder, alpha_of, rela
 from tests.heads.test_dual_encoder import ROWS, clip, siglip, similarities
 from tests.heads.test_dual_encoder import reference as dual_encoder_reference
 from tests.reference import reference_gradients
+from tests.slow_cases import slow_but
 from tests.test_comparable import ORDER, TOKENS, language_model, named, padded, with_classes
 from tests.tiny_models import PaddingCollator, bert, model_for, rows_for, word_tokenizer
 from tests.tiny_trainers import loss_logs, trainer_for
@@ -86,7 +87,7 @@ TASKS = ("single_label", "multi_label", "regression", "embeddings", *WRITERS)
 
 
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", slow_but(["single_label", "tokens", "causal"], TASKS))
 def test_the_gradient_is_that_of_the_mean_by_its_definition(tmp_path, task, average):
     mean, rows = PlainMean(task, members(task), average), rows_for(task)
     alpha = alpha_of(task)

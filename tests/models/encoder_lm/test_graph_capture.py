@@ -14,6 +14,7 @@ from tests.models.encoder_lm.tiny_encoders import (
     random_tokens,
     tiny,
 )
+from tests.slow_cases import slow_but
 
 
 CASES = [(head, "sinusoidal") for head in HEADS]
@@ -27,7 +28,7 @@ def batch_of(lengths, seed=0):
 
 # The recording of outputs, which is Transformers', keeps its state in a global while it is traced.
 @pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects:UserWarning")
-@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("strict", slow_but([False], [False, True]))
 @pytest.mark.parametrize("model_class", [EncoderLMModel, *HEADS])
 def test_export(model_class, strict):
     model = tiny(model_class, use_cache=False)
@@ -48,7 +49,7 @@ def test_export_of_any_shape(model_class, position_type):
         assert torch.allclose(output(program.module(), **batch), output(model, **batch), atol=1e-5)
 
 
-@pytest.mark.parametrize(("model_class", "position_type"), CASES)
+@pytest.mark.parametrize(("model_class", "position_type"), slow_but(CASES[:1] + CASES[-1:], CASES))
 def test_compiled_training(model_class, position_type):
     """One graph, the same loss, the same gradients."""
     tokens = random_tokens(3, 6)
