@@ -8,9 +8,9 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 from hf_distill.errors import ClassMismatchError
+from hf_distill.heads.frames import least_samples
 from hf_distill.position_tables import max_positions
 from hf_distill.processing import TASKS, Labels, Reading, Task, check_inputs, class_ids, find_columns, labels_of
-from hf_distill.processing.media import least_samples
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Data:
         limit = max_positions(model)
         length = min(self.task.max_length, limit) if limit is not None else self.task.max_length
         config: Any = model.config
-        given |= {"least_samples": least_samples(config)} if "audio" in self.columns else {}
+        if "audio" in self.columns:
+            given["least_samples"] = least_samples(model)
         if self.labels is None:
             return Reading(processor, self.columns, **{"max_length": length, **given})
         if self.labels.problem == "regression" and config.num_labels != 1:

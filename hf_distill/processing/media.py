@@ -79,16 +79,6 @@ def check_lengths(lengths: Iterable[tuple[int, int | None]], least: int, of_what
             )
 
 
-def least_samples(config: Any) -> int:
-    """Of a recording of which a model makes one frame, by the convolutions that its configuration names."""
-    least = 1
-    kernels, strides = getattr(config, "conv_kernel", None), getattr(config, "conv_stride", None)
-    if isinstance(kernels, (list, tuple)) and isinstance(strides, (list, tuple)):
-        for kernel, stride in reversed(list(zip(kernels, strides, strict=True))):
-            least = (least - 1) * stride + kernel
-    return least
-
-
 def wave_of(recording: Any, wanted_rate: int, rate: int | None) -> NDArray[np.float32]:
     """The samples of a recording, whole numbers of 16 bits brought between −1 and 1.
 

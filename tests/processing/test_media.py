@@ -1,19 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    HubertConfig,
-    ViTConfig,
-    ViTImageProcessor,
-    Wav2Vec2Config,
-    Wav2Vec2FeatureExtractor,
-    Wav2Vec2ForSequenceClassification,
-    WhisperFeatureExtractor,
-)
+from transformers import ViTImageProcessor, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 
 from hf_distill.errors import ConfigurationError
 from hf_distill.processing import Reading
-from hf_distill.processing.media import ImageCollator, SoundCollator, classified_media, least_samples, wave_of
+from hf_distill.processing.media import ImageCollator, SoundCollator, classified_media, wave_of
 from tests.tiny_jobs import rows_of
 
 
@@ -70,18 +62,6 @@ def test_whole_numbers_of_16_bits_lie_between_minus_one_and_one():
 def test_refuses_another_rate(recording):
     with pytest.raises(ConfigurationError, match=r"sampling_rate=(None|8000), and the model reads 16000"):
         wave_of(recording, 16000, None)
-
-
-def test_the_least_samples_are_those_of_one_frame():
-    sizes = {"conv_dim": (4, 4, 4), "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
-    places = {"num_conv_pos_embeddings": 3, "num_conv_pos_embedding_groups": 2, "intermediate_size": 8}
-    config = Wav2Vec2Config(**sizes, **places, conv_kernel=(10, 3, 2), conv_stride=(5, 2, 2))
-    least = least_samples(config)
-    model = Wav2Vec2ForSequenceClassification(config).eval()
-    assert model(torch.randn(1, least)).logits.isfinite().all()
-    with pytest.raises(RuntimeError, match="Kernel size can't be greater"):
-        model(torch.randn(1, least - 1))
-    assert least_samples(HubertConfig()) == 400 and least_samples(ViTConfig()) == 1
 
 
 def test_names_the_recording_that_is_too_short():
