@@ -1,5 +1,6 @@
 """Data sets from wherever they are: the Hub, a folder, a file."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ FILE_FORMATS = {
     ".txt": "text",
 }
 EVALUATION_SPLITS = ("validation", "validation_matched", "dev", "eval", "test")
+GOLDEN_RATIO = (1 + 5**0.5) / 2
 EVALUATION_SHARE = 0.1
 """Of the training rows, where a data set has no split for evaluation."""
 
@@ -37,6 +39,7 @@ def load_splits(source: str, configuration: str | None = None) -> DatasetDict:
     Raises:
         ConfigurationError: if it is a file of another format, or the path of one that is not there, or it cannot be
             read.
+        EmptyDatasetError: if `datasets` finds no rows in it, or in one of its splits.
     """
     path = Path(source)
     if not path.exists() and (path.suffix in FILE_FORMATS or source.startswith((".", "/", "~"))):
@@ -55,6 +58,13 @@ def load_splits(source: str, configuration: str | None = None) -> DatasetDict:
         reason = error.__cause__ or error  # it says itself that an error occurred
         raise ConfigurationError(
             f"dataset={source!r} cannot be read: {type(reason).__name__}: {str(reason).strip()}"
+        ) from error
+    except (StopIteration, LookupError, ValueError) as error:
+        if not isinstance(error, (StopIteration, IndexError)) and "corresponds to no data" not in str(error):
+            raise
+        raise EmptyDatasetError(
+            f"dataset={source!r} has no rows, or a split without any, which `datasets` does not load. Fill it, or "
+            "leave that split out."
         ) from error
     return loaded if isinstance(loaded, DatasetDict) else DatasetDict(train=loaded)
 
@@ -88,6 +98,7 @@ def train_and_evaluation(
 
     Raises:
         ConfigurationError: if there is no such split.
+        EmptyDatasetError: if there are too few rows to hold some out.
     """
     train = None if train_split is None else _split(splits, train_split, "train_split")
     others = splits if evaluation_splits is None else evaluation_splits
@@ -110,6 +121,11 @@ def train_and_evaluation(
             f"the data set has the splits {', '.join(others)}, and it is not clear which one to evaluate on. Name it "
             "by `eval_split`."
         )
+    if len(train) < 2:
+        raise EmptyDatasetError(
+            f"{train_split!r} has {len(train)} rows, and no split is there for evaluation: a tenth of them cannot be "
+            "held out. Give at least 2, or rows to evaluate on by `eval_split` or `eval_dataset`."
+        )
     parts = train.train_test_split(test_size=EVALUATION_SHARE, seed=seed)
     logger.warning(
         f"The data set has the splits {', '.join(splits)} and none for evaluation, so a tenth of {train_split!r} is "
@@ -120,18 +136,24 @@ def train_and_evaluation(
 
 
 def some_rows(rows: Dataset, count: int | None) -> Dataset:
-    """At most so many rows, spread evenly: data that is sorted by class keeps its classes.
+    """At most so many rows, one out of each of as many equal parts: data that is sorted by class keeps its classes.
+
+    The place within a part moves from part to part (by the golden ratio), so data whose classes take turns keeps them
+    too.
 
     Raises:
         EmptyDatasetError: if there is none.
     """
-    if not len(rows) or count == 0:
+    if not len(rows) or (count is not None and count < 1):
         raise EmptyDatasetError(
             f"the data set has {len(rows)} rows, of which at most {count} are taken: none is left."
         )
     if count is None or count >= len(rows):
         return rows
-    return rows.select([index * len(rows) // count for index in range(count)])
+    starts = [index * len(rows) // count for index in range(count + 1)]
+    return rows.select(
+        [start + int(index * GOLDEN_RATIO % 1 * (end - start)) for index, (start, end) in enumerate(pairwise(starts))]
+    )
 
 
 def _split(splits: DatasetDict, name: str, argument: str) -> Dataset:

@@ -98,7 +98,7 @@ def check_invariances(trainer: Any, num_rows: int = 8) -> InvarianceReport:
 
     Raises:
         ConfigurationError: if weights are sharded, the student has reversible layers (Reformer), or the training data
-            has no row that can be read.
+            has no row that can be read, or none is asked for.
     """
     if has_shards(trainer) or trainer.get_tp_size() > 1:
         raise ConfigurationError(
@@ -109,6 +109,8 @@ def check_invariances(trainer: Any, num_rows: int = 8) -> InvarianceReport:
         raise ConfigurationError(
             f"{reason}, dropout included, so nothing can be compared. Train it without the checks."
         )
+    if num_rows < 1:
+        raise ConfigurationError(f"num_rows={num_rows} rows are to be checked on. Give 1 or more; 8 is usual.")
     rows = sampled_rows(trainer.train_dataset, num_rows)
     if not rows:
         raise ConfigurationError("`train_dataset` gives no rows to check on. Pass a map-style data set of a few rows.")

@@ -5,11 +5,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 from transformers.trainer_utils import unwrap_peft_model
 
 from hf_distill.errors import ConfigurationError, DistillationError, UnsupportedModelError
+from hf_distill.heads.frames import frame_count, least_frames, least_samples
 from hf_distill.raw_columns import TEXT, modalities
 from hf_distill.types import Batch
 
@@ -44,6 +46,25 @@ def check_token_ids(batch: Batch, who: str, model: nn.Module) -> None:
             f"`input_ids` holds {largest}, and the {who} {type(model).__name__} has embeddings of {num_tokens} "
             f"tokens, 0 to {num_tokens - 1}. Tokenize with its own tokenizer, and where tokens were added to it, call "
             f"`model.resize_token_embeddings(len(tokenizer))`.{remedy}"
+        )
+
+
+def check_recordings(batch: Batch, model: nn.Module) -> None:
+    """Of each recording a model makes one frame at least.
+
+    Raises:
+        ConfigurationError: if it makes none of some. Alone such a one stops the convolutions, and beside longer ones
+            it is a mean of nothing.
+    """
+    samples, mask, count = batch.get("input_values"), batch.get("attention_mask"), frame_count(model)
+    if count is None or not isinstance(samples, Tensor) or samples.ndim != 2:
+        return
+    lengths = torch.full((len(samples),), samples.shape[1]) if mask is None else mask.sum(-1)
+    if bool((short := count(lengths) < least_frames(model)).any()):
+        row = int(short.nonzero()[0])
+        raise ConfigurationError(
+            f"the recording in row {row} of a batch has {int(lengths[row])} samples, and {type(model).__name__} reads "
+            f"{least_samples(model)} or more. Leave it out, or pad it with silence."
         )
 
 

@@ -30,7 +30,7 @@ from hf_distill.position_tables import max_positions
 from hf_distill.publishing import Publishing
 from hf_distill.raw_columns import raw_columns
 from hf_distill.recipes import hinton
-from hf_distill.refused_batches import check_token_ids
+from hf_distill.refused_batches import check_recordings, check_token_ids
 from hf_distill.stream_resuming import StreamResuming
 from hf_distill.teacher_inputs import DataCollatorWithTeacherInputs, TeacherInputs, TeacherPositions
 from hf_distill.teachers import (
@@ -256,6 +256,7 @@ class DistillationTrainer(StreamResuming, Publishing):
         rows: HeadRows | None = None,
     ) -> tuple[Signals, Signals | None, Positions, Any]:
         """Ask teacher and student, at these rows only where heads see no others."""
+        check_recordings(batch, self.model)
         teacher = self.teacher.signals(batch) if self.teacher is not None and requires.teacher else None
         where = self._positions(batch)
         inputs = self._student_inputs(batch)

@@ -111,7 +111,34 @@ def test_refuses_a_split_that_is_not_there():
 def test_some_rows():
     rows = splits_of(train=5)["train"]
     assert some_rows(rows, None) is rows
-    assert some_rows(rows, 2)["x"][:] == [0, 2]
+    assert some_rows(rows, 2)["x"][:] == [0, 3]
     assert len(some_rows(rows, 9)) == 5
-    with pytest.raises(EmptyDatasetError, match="5 rows, of which at most 0"):
-        some_rows(rows, 0)
+    for count in (0, -5):
+        with pytest.raises(EmptyDatasetError, match=f"5 rows, of which at most {count} are taken"):
+            some_rows(rows, count)
+
+
+@pytest.mark.parametrize("count", [20, 40, 70, 100, 199])
+def test_some_rows_have_all_classes_whether_these_are_sorted_or_take_turns(count):
+    chosen = some_rows(splits_of(train=200)["train"], count)["x"][:]
+    assert sorted(set(chosen)) == chosen and len(chosen) == count
+    for classes in ([row // 20 for row in chosen], [row % 10 for row in chosen]):
+        assert set(classes) == set(range(10))
+
+
+@pytest.mark.parametrize(("name", "text"), [("rows.csv", "text,label\n"), ("rows.jsonl", ""), ("rows.json", "[]")])
+def test_a_file_without_rows(name, text, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(EmptyDatasetError, match=f"{name}' has no rows, or a split without any"):
+        load_splits(str(tmp_path / name))
+
+
+def test_a_saved_split_without_rows(tmp_path):
+    DatasetDict(train=Dataset.from_dict(ROWS), validation=Dataset.from_dict(ROWS).select([])).save_to_disk(tmp_path)
+    with pytest.raises(EmptyDatasetError, match="a split without any"):
+        load_splits(str(tmp_path))
+
+
+def test_one_row_has_no_tenth():
+    with pytest.raises(EmptyDatasetError, match="'train' has 1 rows, and no split is there for evaluation"):
+        train_and_evaluation(splits_of(train=1))

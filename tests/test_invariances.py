@@ -281,6 +281,11 @@ def test_what_cannot_be_tried_says_why(tmp_path):
     assert check_invariances(full)["padding"].reason == "the batch is as wide as a model can read"
 
 
+def test_at_least_one_row_is_asked_for(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"num_rows=-3 rows are to be checked on\. Give 1 or more"):
+        check_invariances(trainer_for(tmp_path), num_rows=-3)
+
+
 def test_sharded_weights_and_missing_rows_are_refused(tmp_path):
     trainer = trainer_for(tmp_path, rows=Pipe(rows_for("single_label")))
     with pytest.raises(ConfigurationError, match="gives no rows"):

@@ -3,11 +3,20 @@
 import pytest
 import torch
 from torch import nn
-from transformers import BertModel, CanineConfig, CanineForSequenceClassification, ViTConfig, ViTForImageClassification
+from torch.nn.utils.rnn import pad_sequence
+from transformers import (
+    BertModel,
+    CanineConfig,
+    CanineForSequenceClassification,
+    ViTConfig,
+    ViTForImageClassification,
+    Wav2Vec2ForSequenceClassification,
+)
 
 from hf_distill.errors import ConfigurationError, MissingInputError, UnsupportedModelError
+from hf_distill.heads.frames import least_samples
 from hf_distill.refused_batches import check_token_ids, naming_the_model
-from tests.tiny_models import VOCAB_SIZE, bert, model_for, rows_for, vision
+from tests.tiny_models import VOCAB_SIZE, bert, listener, model_for, rows_for, vision
 from tests.tiny_trainers import float32, trainer_for
 
 
@@ -92,3 +101,33 @@ def test_a_batch_that_both_can_compute_changes_nothing(tmp_path):
     trainer = trainer_for(tmp_path, teacher=model_for("single_label", 2), preflight=True)
     trainer.train()
     assert trainer.state.global_step == 2
+
+
+def test_a_recording_of_which_the_model_makes_no_frame(tmp_path):
+    student = listener(Wav2Vec2ForSequenceClassification, num_labels=2, classifier_proj_size=8)
+    least = least_samples(student)
+    rows = [{"input_values": torch.randn(least - (row == 2)), "labels": row % 2} for row in range(4)]
+    rows = [{**row, "attention_mask": torch.ones(len(row["input_values"]), dtype=torch.long)} for row in rows]
+
+    def padded(batch):
+        return {
+            name: pad_sequence([torch.as_tensor(row[name]) for row in batch], True)
+            if name != "labels"
+            else torch.tensor([row[name] for row in batch])
+            for name in batch[0]
+        }
+
+    message = rf"row {{}} of a batch has {least - 1} samples, and Wav2Vec2For\w+ reads {least} or more"
+    for size, row in ((4, 2), (1, 0)):  # alone and beside longer ones
+        options = {
+            "per_device_train_batch_size": size,
+            "per_device_eval_batch_size": size,
+            "alpha": 1.0,
+            "max_steps": 4,
+        }
+        trainer = trainer_for(
+            tmp_path, student=student, teacher=False, rows=rows, eval_dataset=rows, data_collator=padded, **options
+        )
+        for run in (trainer.train, trainer.evaluate):
+            with pytest.raises(ConfigurationError, match=message.format(row)):
+                run()

@@ -13,6 +13,9 @@ def option(help: str, default: Any = None) -> Any:
     return field(default=default, metadata={"help": help})
 
 
+COUNTS = ("num_rows", "batch_size", "max_length", "max_target_length", "sampling_rate", "epochs")
+"""Options of which there is at least 1."""
+
 Recipe = Literal[
     "hinton",
     "dkd",

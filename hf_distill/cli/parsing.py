@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import HfArgumentParser
 
+from hf_distill.cli.arguments import COUNTS
 from hf_distill.cli.commands import Command
 from hf_distill.cli.option_files import option_words
 from hf_distill.errors import ConfigurationError
@@ -80,7 +81,12 @@ def parse(name: str, command: Command, words: Sequence[str]) -> tuple[list[Any],
     said = [action.dest for action in parser._actions if options & set(action.option_strings)]
     values = ((name, getattr(namespace, name)) for name in dict.fromkeys(said))
     plain = {name: value.value if isinstance(value, Enum) else value for name, value in values}
-    return list(parser.parse_args_into_dataclasses(words, look_for_args_file=False)), plain
+    groups = list(parser.parse_args_into_dataclasses(words, look_for_args_file=False))
+    given = {name: value for group in groups for name, value in vars(group).items() if name in COUNTS}
+    for option, number in given.items():
+        if number is not None and number < 1:
+            parser.error(f"argument --{option}: {number} is given, and it is a number of things: give 1 or more")
+    return groups, plain
 
 
 def with_file(parser: HfArgumentParser, words: Sequence[str]) -> list[str]:

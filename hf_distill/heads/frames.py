@@ -1,5 +1,6 @@
 """How many frames a model makes of a sound."""
 
+from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
@@ -14,6 +15,8 @@ from hf_distill.types import Batch
 FrameCount = Callable[[Tensor], Tensor]
 """Lengths of inputs, samples or columns of a spectrogram, to lengths of outputs."""
 
+MAX_SAMPLES = 2**20
+"""Of which every model makes a frame."""
 _RULES = ("_get_feat_extract_output_lengths", "_get_subsampling_output_length")
 """What Transformers calls them. They are methods that read nothing but the configuration."""
 
@@ -31,6 +34,20 @@ def frame_count(model: Any) -> FrameCount | None:
     """
     rule = next((getattr(type(model), name) for name in _RULES if hasattr(type(model), name)), None)
     return None if rule is None else partial(rule, SimpleNamespace(config=model.config))
+
+
+def least_frames(model: Any) -> int:
+    """Without which a model makes nothing of a sound: one, or as many as it squeezes to one."""
+    return int(getattr(model.config, "squeeze_factor", 1))
+
+
+def least_samples(model: Any) -> int:
+    """Of a waveform of which a model makes something; 1 where it has no rule of down-sampling."""
+    count = frame_count(model)
+    if count is None or model.main_input_name != "input_values":
+        return 1
+    lengths = range(1, MAX_SAMPLES)
+    return 1 + bisect_left(lengths, least_frames(model), key=lambda samples: int(count(torch.tensor(samples))))
 
 
 def real_frames(batch: Batch, count: FrameCount) -> Tensor:

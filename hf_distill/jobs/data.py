@@ -7,8 +7,10 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedModel
 
+from hf_distill.errors import ClassMismatchError
+from hf_distill.heads.frames import least_samples
 from hf_distill.position_tables import max_positions
-from hf_distill.processing import TASKS, Labels, Reading, Task, class_ids, find_columns, labels_of
+from hf_distill.processing import TASKS, Labels, Reading, Task, check_inputs, class_ids, find_columns, labels_of
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,17 @@ class Data:
         limit = max_positions(model)
         length = min(self.task.max_length, limit) if limit is not None else self.task.max_length
         config: Any = model.config
+        if "audio" in self.columns:
+            given["least_samples"] = least_samples(model)
         if self.labels is None:
             return Reading(processor, self.columns, **{"max_length": length, **given})
+        if self.labels.problem == "regression" and config.num_labels != 1:
+            names = ", ".join(str(config.id2label[index]) for index in range(config.num_labels))
+            raise ClassMismatchError(
+                f"label_column={self.columns['label']!r} holds numbers to be learnt (a regression), and the model has "
+                f"{config.num_labels} classes ({names}). Write classes as words or whole numbers, or take a model "
+                "with one output."
+            )
         return Reading(
             processor,
             self.columns,
@@ -81,6 +92,9 @@ def job_data(
     """
     task, rows = TASKS[task_name], evaluation if train is None else train
     found = find_columns(rows.column_names, task.inputs, task.labels, columns or {})
+    for each in (train, evaluation):
+        if each is not None:
+            check_inputs(each, found)
     labels = None
     if task.labels_in_lists is not None and "label" in found:
         others = [each for each in (evaluation,) if each is not rows and found["label"] in each.column_names]

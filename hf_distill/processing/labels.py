@@ -3,12 +3,14 @@
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from itertools import chain
+from math import isfinite
 from typing import Any, Literal
 
 from datasets import ClassLabel, Dataset
 from transformers.utils import logging
 
 from hf_distill.errors import ClassMismatchError, ConfigurationError
+from hf_distill.processing.columns import source_rows
 
 
 logger = logging.get_logger(__name__)
@@ -68,15 +70,28 @@ def labels_of(
     dtype = getattr(feature, "dtype", "")
     if "float" in dtype and inner is None:
         _warn_of_whole_numbers(rows, column)
+        for each in (rows, *others):
+            _check_numbers(each, column)
         return Labels("regression", (), None)
     is_value = "string" in dtype or "int" in dtype
     values: Iterable[Any] = chain.from_iterable(each[column] for each in (rows, *others)) if is_value else ()
     found = {value for value in (values if inner is None else chain.from_iterable(values)) if value not in NO_LABEL}
+    if dtype == "null" or (is_value and inner is None and not found):
+        raise ConfigurationError(
+            f"label_column={column!r} is empty in all {sum(map(len, (rows, *others)))} rows: there is no class and no "
+            "number to learn. Name another column, or leave this one out and learn from the teacher alone (alpha=0)."
+        )
     if dtype in ("string", "large_string"):
         return Labels(problem, tuple(sorted(found)), tuple(sorted(found)))
     if dtype == "bool":
         return Labels(problem, (False, True), ("False", "True"))
     if "int" in dtype and found:
+        if min(found) < 0:
+            raise ConfigurationError(
+                f"label_column={column!r} holds {min(found)}, and classes are numbered from 0 on (-1 stands for a row "
+                "without a label). Number them so, write them as words, or as floats if they are to be learnt as "
+                "numbers."
+            )
         return Labels(problem, tuple(range(max(found) + 1)), None)
     raise ConfigurationError(
         f"label_column={column!r} holds {feature}, which is no class and no number. Name another column, or turn its "
@@ -91,6 +106,17 @@ def _warn_of_whole_numbers(rows: Dataset, column: str) -> None:
         logger.warning(
             f"label_column={column!r} holds the floats {', '.join(map(str, sorted(found)))}, which are learnt as "
             "numbers (a regression). If they are classes, write them as words or whole numbers, and leave none empty."
+        )
+
+
+def _check_numbers(rows: Dataset, column: str) -> None:
+    """A number that is not known is none, and the loss would be none either."""
+    values = zip(source_rows(rows), rows[column], strict=True)
+    unknown = [(row, value) for row, value in values if value is None or not isfinite(value)]
+    if unknown:
+        raise ConfigurationError(
+            f"label_column={column!r} holds {unknown[0][1]} in row {unknown[0][0]}, and {len(unknown)} of "
+            f"{len(rows)} rows have no number there. Fill them, or leave these rows out."
         )
 
 

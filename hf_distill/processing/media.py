@@ -1,15 +1,18 @@
 """Pictures and recordings with classes. They stay as they are on disk, and become tensors batch by batch."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
-from datasets import Audio, Dataset
+from datasets import Audio, Dataset, List
 from numpy.typing import NDArray
 from torch import Tensor
 
 from hf_distill.errors import ConfigurationError
+from hf_distill.processing.columns import each_of, source_rows
 from hf_distill.processing.reading import Reading
 from hf_distill.raw_columns import padding_of
 
@@ -19,6 +22,9 @@ def classified_media(rows: Dataset, reading: Reading) -> Dataset:
     column = reading.columns["image" if "image" in reading.columns else "audio"]
     if isinstance(rows.features[column], Audio):
         rows = rows.cast_column(column, Audio(sampling_rate=reading.processor.sampling_rate))
+    if isinstance(rows.features[column], List):
+        lengths = each_of(rows, column, pc.list_value_length)
+        check_lengths(zip(source_rows(rows), lengths, strict=True), reading.least_samples)
     kept = rows.select_columns([column, *([reading.columns["label"]] if "label" in reading.columns else [])])
     if "label" not in reading.columns:
         return kept
@@ -47,10 +53,30 @@ class SoundCollator:
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         extractor, column = self.reading.processor, self.reading.columns["audio"]
         waves = [wave_of(row[column], extractor.sampling_rate, self.reading.sampling_rate) for row in rows]
+        check_lengths(enumerate(map(len, waves)), self.reading.least_samples, " of a batch")
         features = extractor(
             waves, sampling_rate=extractor.sampling_rate, return_tensors="pt", **padding_of(extractor)
         )
         return {**features, **_labels(rows)}
+
+
+def check_lengths(lengths: Iterable[tuple[int, int | None]], least: int, of_what: str = "") -> None:
+    """No recording is shorter than what the model makes one frame of.
+
+    Args:
+        lengths: the number of each row, and its samples.
+        least: samples.
+        of_what: the rows.
+
+    Raises:
+        ConfigurationError: if one is shorter.
+    """
+    for row, length in lengths:
+        if length is None or length < least:
+            raise ConfigurationError(
+                f"the recording in row {row}{of_what} has {length or 0} samples, and the model reads {least} or "
+                "more. Leave it out, or pad it with silence."
+            )
 
 
 def wave_of(recording: Any, wanted_rate: int, rate: int | None) -> NDArray[np.float32]:

@@ -29,6 +29,8 @@ class Reading:
     """Tokens of a text that is to be written."""
     sampling_rate: int | None = None
     """Of recordings that do not say it themselves."""
+    least_samples: int = 1
+    """Of a recording; the model makes nothing of fewer."""
 
     @property
     def text_columns(self) -> list[str]:

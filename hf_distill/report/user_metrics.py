@@ -97,7 +97,10 @@ def _result(
     confidence: float,
 ) -> MetricResult:
     def estimate(value: float, values: NDArray[np.float64]) -> Estimate:
-        low, high = np.nanquantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+        known = values[~np.isnan(values)]  # without a row that counts, or 0 of 0, a draw says nothing
+        if not len(known):
+            return Estimate(float(value), float("nan"), float("nan"))
+        low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
         return Estimate(float(value), float(low), float(high))
 
     def comparison(other: str) -> Comparison | None:

@@ -91,6 +91,21 @@ def test_a_file_that_is_not_there(tmp_path, capsys):
     assert "gone.yaml cannot be read" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [("check", "num_rows"), ("export", "num_rows"), ("evaluate", "batch_size"), ("cache", "epochs")]
+    + [("distill", name) for name in ("max_length", "max_target_length", "sampling_rate")],
+)
+def test_a_number_of_things_is_at_least_1(command, option, capsys):
+    needed = NEEDED if command != "evaluate" and command != "export" else ["--model", "m", *NEEDED[2:4]]
+    needed = [*needed, "--output_dir", "o"] if command == "export" else needed
+    for number in ("0", "-3"):
+        with pytest.raises(SystemExit, match="2"):
+            parsed(*needed, f"--{option}", number, name=command)
+        assert f"argument --{option}: {number} is given, and it is a number of things" in capsys.readouterr().err
+    assert parsed(*needed, f"--{option}", "1", name=command)[0][option] == 1
+
+
 def test_the_model_may_stand_first():
     assert parsed("t", *NEEDED[2:])[1]["teacher"] == "t"
     assert parsed("org/m", "--dataset", "d", name="evaluate")[1] == {"model": "org/m", "dataset": "d"}

@@ -26,7 +26,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING_NAMES
 
-from hf_distill.heads.frames import frame_count, real_frames
+from hf_distill.heads.frames import frame_count, least_frames, least_samples, real_frames
 from tests.tiny_models import SIZES, listener
 
 
@@ -87,3 +87,20 @@ def test_the_rule_holds_no_model():
 
 def test_a_model_of_texts_has_no_rule():
     assert frame_count(BertForMaskedLM(BertConfig(**SIZES, num_hidden_layers=1))) is None
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
+@pytest.mark.parametrize("model_class", WAVEFORMS)
+def test_of_fewer_than_the_least_samples_there_is_no_frame(model_class):
+    with torch.device("meta"):
+        model = model_class(model_class.config_class(vocab_size=8)).eval()
+        with torch.device("cpu"):
+            least = least_samples(model)
+        assert model(torch.zeros(1, least)).logits.shape[1] == least_frames(model)
+        with pytest.raises(RuntimeError, match=r"Kernel size can't be greater|size is too small"):
+            model(torch.zeros(1, least - 1))
+    assert least == (720 if model_class is SEWForCTC else 400)
+
+
+def test_what_reads_no_waveform_has_no_least_samples():
+    assert least_samples(BertForMaskedLM(BertConfig(**SIZES, num_hidden_layers=1))) == 1

@@ -71,7 +71,7 @@ ROOMS = {
     "teacher_scores": {"types", "errors", "heads"},
     "head_positions": SIGNALS | {"terms", "trial_batches"},
     "chunked_training": SIGNALS | WHAT_TO_LEARN | {"trial_batches", "head_positions"},
-    "refused_batches": {"types", "errors", "raw_columns"},
+    "refused_batches": {"types", "errors", "heads", "raw_columns"},
     "rehearsal": SIGNALS
     | {"functional", "schedules", "terms", "objective", "position_tables", "memory", "preflight", "trial_batches"}
     | {"step_cost", "teacher_scores", "refused_batches", "head_positions", "chunked_training"},

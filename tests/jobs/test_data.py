@@ -1,7 +1,7 @@
 import pytest
 from datasets import Dataset
 
-from hf_distill.errors import ClassMismatchError
+from hf_distill.errors import ClassMismatchError, ConfigurationError
 from hf_distill.jobs.data import job_data
 from hf_distill.jobs.models import load_processor
 from tests.tiny_jobs import put_teacher, rows_of
@@ -34,6 +34,25 @@ def test_a_class_that_the_model_lacks_is_refused(teacher):
     rows = Dataset.from_dict({"text": ["a"], "label": ["ugly"]})
     with pytest.raises(ClassMismatchError, match="ugly"):
         job_data("text-classification", rows, rows).reading(teacher, None)
+
+
+def test_numbers_are_nothing_for_a_model_of_classes(teacher):
+    rows = Dataset.from_dict({"text": ["a"], "label": [0.5]})
+    with pytest.raises(ClassMismatchError, match=r"'label' holds numbers .* the model has 2 classes \(bad, good\)"):
+        job_data("text-classification", rows, rows).reading(teacher, None)
+
+
+def test_a_text_that_is_missing_in_either_part_is_refused():
+    rows, gap = Dataset.from_dict({"text": ["a"]}), Dataset.from_dict({"text": ["a", None]})
+    for train, evaluation in ((rows, gap), (gap, rows), (None, gap)):
+        with pytest.raises(ConfigurationError, match="text_column='text' is empty in row 1"):
+            job_data("fill-mask", train, evaluation)
+
+
+def test_the_least_samples_are_those_of_the_model(tmp_path):
+    rows = rows_of("audio-classification")
+    model = put_teacher(tmp_path, "audio-classification")
+    assert job_data("audio-classification", rows, rows).reading(model, None).least_samples == 6
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 import pytest
+from datasets import Audio, Dataset, Features, Image, List, Value
 
 from hf_distill.errors import ConfigurationError
-from hf_distill.processing import TASKS, find_columns
+from hf_distill.processing import TASKS, check_inputs, find_columns
 
 
 def found(task, names, **given):
@@ -54,3 +55,41 @@ def test_refuses_to_guess():
         found("text-classification", ["a", "b"])
     with pytest.raises(ConfigurationError, match=r"holds the text_pair"):
         found("question-answering", ["question", "passage"], text="question")
+
+
+def test_one_column_has_one_role():
+    with pytest.raises(ConfigurationError, match="text_column and label_column are both 'label'"):
+        found("text-classification", ["sentence", "label"], text="label")
+
+
+def rows_with(feature):
+    return Dataset.from_dict({"x": []}, features=Features({"x": feature}))
+
+
+@pytest.mark.parametrize(
+    ("role", "good", "bad", "kind"),
+    [
+        ("text", [Value("string"), Value("large_string"), List(Value("string"))], [Value("int64"), Image()], "texts"),
+        ("text_pair", [Value("string")], [List(Value("float32"))], "texts"),
+        ("image", [Image()], [Value("string"), List(Value("uint8"))], "pictures"),
+        (
+            "audio",
+            [Audio(), List(Value("int16")), {"array": List(Value("float32")), "sampling_rate": Value("int32")}],
+            [Value("string"), Value("int64"), {"path": Value("string")}],
+            "recordings",
+        ),
+    ],
+)
+def test_inputs_are_of_their_kind(role, good, bad, kind):
+    for feature in good:
+        check_inputs(rows_with(feature), {role: "x", "label": "y"})
+    for feature in bad:
+        with pytest.raises(ConfigurationError, match=rf"{role}_column='x' holds .*, and {kind}.* are read there"):
+            check_inputs(rows_with(feature), {role: "x"})
+
+
+def test_names_the_row_without_a_text():
+    rows = Dataset.from_dict({"x": ["a", "b", None, "", None]}).select([4, 3, 2, 0])
+    with pytest.raises(ConfigurationError, match="text_column='x' is empty in row 4, and in 2 of 4 rows"):
+        check_inputs(rows, {"text": "x"})
+    check_inputs(rows.select([1, 3]), {"text": "x"})

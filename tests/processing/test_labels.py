@@ -52,9 +52,25 @@ def test_refuses_what_is_no_label():
     rows = Dataset.from_dict({"y": [{"a": 1}]})
     with pytest.raises(ConfigurationError, match=r"label_column='y' holds .*, which is no class and no number"):
         labels_of("y", "classes of rows", rows)
-    unlabelled = column([-1, -1], Value("int64"))
-    with pytest.raises(ConfigurationError, match="no class"):
-        labels_of("y", "classes of rows", unlabelled)
+    with pytest.raises(ConfigurationError, match="label_column='y' holds -3, and classes are numbered from 0 on"):
+        labels_of("y", "classes of rows", column([1, -3, -1]))
+
+
+@pytest.mark.parametrize(
+    "empty", [column([-1, -1], Value("int64")), column([None] * 2), column([None] * 2, Value("string"))]
+)
+def test_says_that_all_labels_are_empty(empty):
+    with pytest.raises(ConfigurationError, match=r"label_column='y' is empty in all 2 rows.*\(alpha=0\)"):
+        labels_of("y", "classes of rows", empty)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), float("inf")])
+def test_names_the_row_of_a_number_that_is_not_there(missing):
+    rows = column([0.5, missing, 1.5, missing], Value("float64")).select([2, 0, 1, 3])
+    with pytest.raises(ConfigurationError, match=f"holds {missing} in row 1, and 2 of 4 rows have no number there"):
+        labels_of("y", "classes of rows", rows)
+    with pytest.raises(ConfigurationError, match=f"holds {missing} in row 1"):
+        labels_of("y", "classes of rows", column([0.5]), rows)
 
 
 def test_collects_classes_from_all_rows():
@@ -66,7 +82,8 @@ def test_collects_classes_from_all_rows():
 def test_says_that_classes_may_have_become_floats(caplog):
     logging.getLogger("transformers").propagate = True
     assert labels_of("y", "classes of rows", column([0.5, 1.0])).problem == "regression" and caplog.records == []
-    assert labels_of("y", "classes of rows", column([1.0, None, 0.0])).problem == "regression"
+    with pytest.raises(ConfigurationError, match="holds None in row 1"):
+        labels_of("y", "classes of rows", column([1.0, None, 0.0]))
     assert "label_column='y' holds the floats 0.0, 1.0, which are learnt as numbers" in caplog.text
 
 

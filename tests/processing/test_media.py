@@ -62,3 +62,14 @@ def test_whole_numbers_of_16_bits_lie_between_minus_one_and_one():
 def test_refuses_another_rate(recording):
     with pytest.raises(ConfigurationError, match=r"sampling_rate=(None|8000), and the model reads 16000"):
         wave_of(recording, 16000, None)
+
+
+def test_names_the_recording_that_is_too_short():
+    rows = rows_of("audio-classification", 4)  # of 200, 208, 216 and 224 samples
+    extractor = Wav2Vec2FeatureExtractor(sampling_rate=8000, return_attention_mask=True)
+    reading = reading_of(extractor, "audio", "audio", sampling_rate=8000, least_samples=210)
+    with pytest.raises(ConfigurationError, match=r"the recording in row 1 has 208 samples, and .* reads 210 or more"):
+        classified_media(rows.select([3, 1]), reading)
+    assert len(classified_media(rows.select([2, 3]), reading)) == 2
+    with pytest.raises(ConfigurationError, match="the recording in row 1 of a batch has 200 samples"):
+        SoundCollator(reading)([rows[3], rows[0]])

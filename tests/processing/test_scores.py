@@ -22,6 +22,10 @@ def test_classes_with_labels_that_do_not_count():
     assert scores["macro_f1"] == pytest.approx(f1_score(labels[:3], guesses[:3], average="macro"))
 
 
+def test_rows_of_which_none_counts_have_no_score():
+    assert np.isnan(list(scored("single_label_classification", one_hot([0, 1], 2), [-100, -100]).values())).all()
+
+
 def test_scores_are_the_first_of_several_outputs():
     scores = one_hot([0, 1], 2)
     assert scored("single_label_classification", (scores, np.ones((2, 3))), [0, 1])["accuracy"] == 1.0

@@ -30,6 +30,19 @@ def test_they_come_first_and_agree_with_ours(tmp_path):
     assert np.isfinite(own.retention.value)
 
 
+def test_what_no_draw_tells_is_no_number(tmp_path):
+    """A share of 0 of 0, and draws without a row that counts, which warn of nothing."""
+
+    def measure(prediction):
+        first = np.flatnonzero(prediction.label_ids == prediction.label_ids.max())
+        return {"zero": 0.0, "some": 1.0 if len(first) > 1 else np.nan}
+
+    report = distillation_report(reported_trainer(tmp_path, compute_metrics=measure), num_resamples=50, batch_sizes=())
+    zero, some = report.metrics["zero"], report.metrics["some"]
+    assert zero.models["student"].low == 0 and np.isnan([zero.retention.low, zero.retention.high]).all()
+    assert some.models["student"].low == some.models["student"].high == 1
+
+
 def test_metrics_batch_by_batch_are_left_out(tmp_path):
     def batched(prediction, compute_result):
         return right(prediction)
