@@ -261,11 +261,7 @@ class DistillationTrainer(StreamResuming, Publishing):
         inputs = {name: value for name, value in inputs.items() if name not in self.head.label_names}
         inputs |= self.head.derived_inputs(self.model, batch)
         states = teacher.encoder_states if teacher is not None and self._shares_encoder else None
-        if (
-            self.teacher is not None
-            and states is not None
-            and encodes_alike(self.model, batch, self.teacher.input_names)
-        ):
+        if states is not None and encodes_alike(self.model, self.teacher, batch):
             inputs["encoder_outputs"] = BaseModelOutput(last_hidden_state=states.clone())
         labels = self.head.labels(batch) if rows is None else rows.of_labels(self.head.labels(batch), where)
         replaces_loss = self.compute_loss_func is not None or (self.label_smoother is not None and "labels" in labels)

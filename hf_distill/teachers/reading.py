@@ -29,9 +29,9 @@ def share_frozen_encoder(student: nn.Module, teacher: PreTrainedModel) -> bool:
     return encoder is teacher.get_encoder() and not any(weight.requires_grad for weight in encoder.parameters())
 
 
-def encodes_alike(student: nn.Module, batch: Batch, input_names: Set[str]) -> bool:
+def encodes_alike(student: nn.Module, teacher: Any, batch: Batch) -> bool:
     """Whether an encoder that is the student's and the teacher's makes the same of a batch for both: not where the
     teacher reads inputs of its own, and not where the student hides parts of the sound from itself in training."""
     config: Any = unwrap_peft_model(student).config
     is_masked = student.training and getattr(config, "apply_spec_augment", False)
-    return not is_masked and as_read_by_teacher(batch, input_names) is batch
+    return not is_masked and as_read_by_teacher(batch, teacher.input_names) is batch
