@@ -95,8 +95,7 @@ class FeatureTraining(ExactEvaluation):
 
     def _hp_search_setup(self, trial: Any) -> None:
         super()._hp_search_setup(trial)
-        if trial is not None:  # `Trainer` reads these two arguments once, when it is made
-            self.neftune_noise_alpha = self.args.neftune_noise_alpha
+        if trial is not None:  # `Trainer` reads the argument once, when it is made
             smooths = self.args.label_smoothing_factor != 0 and not isinstance(self.head, MultiLabelHead)
             self.label_smoother = LabelSmoother(epsilon=self.args.label_smoothing_factor) if smooths else None
 

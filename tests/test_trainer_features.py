@@ -241,15 +241,13 @@ def test_a_search_rebuilds_the_objective_for_every_trial(tmp_path, in_search):
     assert losses[1] == trainer.evaluate()["eval_loss/soft"]
 
 
-def test_a_search_over_what_the_trainer_reads_once(tmp_path, in_search):
+def test_a_search_over_the_smoothing_of_labels(tmp_path, in_search):
     trainer = in_search(searcher(tmp_path)[0])
     losses = []
-    for trial in ({"alpha": 0.5}, {"label_smoothing_factor": 0.5}, {"label_smoothing_factor": 0.0}):
-        trainer.train(trial=dict(trial))
+    for factor in (0.0, 0.5, 0.0):
+        trainer.train(trial={"alpha": 0.5, "label_smoothing_factor": factor})
         losses.append(trainer.evaluate()["eval_loss/labels"])
     assert losses[0] == losses[2] != losses[1]
-    trainer.train(trial={"neftune_noise_alpha": 5.0})
-    assert trainer.evaluate()["eval_loss/labels"] != losses[0]
 
 
 @pytest.mark.parametrize(
