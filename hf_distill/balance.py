@@ -28,7 +28,8 @@ def balancing_scales(trainer: Any) -> dict[str, float]:
         ConfigurationError: if gradients cannot be measured, or that of a term is 0 or not finite.
     """
     reason = obstacle(trainer) or gradient_obstacle(trainer.model)
-    rows = [] if reason else sampled_rows(trainer.train_dataset, NUM_BATCHES * trainer._train_batch_size)
+    with leaving_no_trace(trainer.model):  # a data set may draw what it makes of a row
+        rows = [] if reason else sampled_rows(trainer.train_dataset, NUM_BATCHES * trainer._train_batch_size)
     if not rows:
         reason = reason or "the training data is missing, or is a stream that cannot be copied"
         raise ConfigurationError(

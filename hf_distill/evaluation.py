@@ -1,25 +1,30 @@
 """`Trainer`'s evaluation, with losses that are exact: sums over counts of the whole set."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import EvalLoopOutput, unwrap_peft_model
 from transformers.utils import logging
 
 from hf_distill.checkpoint_keeping import CheckpointKeeping
 from hf_distill.heads import Head
-from hf_distill.heads.base import num_rows
+from hf_distill.heads.base import at_least_float32, num_rows
 from hf_distill.objective import Objective
 from hf_distill.tally import Tally, first_rows, is_packed
 from hf_distill.terms import HardLabelTerm
 from hf_distill.training_args import DistillationTrainingArguments
-from hf_distill.types import Batch, Positions, Requirements, Signals, TermLoss, Unit
+from hf_distill.types import IGNORED_LABEL, Batch, Positions, Requirements, Signals, TermLoss, Unit
 
 
 logger = logging.get_logger(__name__)
+
+
+CROSS_ENTROPY = "cross_entropy"
+"""The name under which it is summed up, where a perplexity cannot be made of the labels' loss."""
 
 
 class ExactEvaluation(CheckpointKeeping):
@@ -62,7 +67,7 @@ class ExactEvaluation(CheckpointKeeping):
             weights = self.distillation_objective.weights(self._progress()).values()
             metrics["loss"] = sum(weight * means[name] for name, weight in zip(terms, weights, strict=True))
         is_own_loss = self.label_smoother is None and self.compute_loss_func is None
-        label_loss = means.get(f"loss/{self._label_term}")
+        label_loss = metrics.pop(CROSS_ENTROPY, means.get(f"loss/{self._label_term}"))
         if self.head.is_language_model and is_own_loss and label_loss is not None:
             metrics["perplexity"] = math.exp(min(label_loss, 700.0))
         return metrics
@@ -103,9 +108,29 @@ class ExactEvaluation(CheckpointKeeping):
             agree = (student.logits.argmax(-1) == teacher.logits.argmax(-1)).float()
             share = agree.reshape(*where.mask.shape, -1).mean(-1)  # a position may have several rows of scores
             named["agreement"] = TermLoss((share * where.mask).sum(), where.counts[Unit.POSITION])
+        if self._adds_to_its_loss and student.label_loss is not None and where.targets is not None:
+            named[CROSS_ENTROPY] = _cross_entropy(student, where)
         if real_rows == 0:
             named = {name: TermLoss(total * 0, count * 0) for name, (total, count) in named.items()}
         tally.add(named)
+
+    @property
+    def _adds_to_its_loss(self) -> bool:
+        """Whether the own loss of a language model is more than the cross-entropy that a perplexity is made of: it
+        balances experts, or predicts several tokens at once."""
+        config: Any = getattr(unwrap_peft_model(self.model), "config", None)
+        if config is None or not self.head.is_language_model:
+            return False
+        routes = any(getattr(each, "output_router_logits", False) for each in (config, config.get_text_config()))
+        return routes or config.model_type == "prophetnet"
+
+    def _after_a_loss(self, outputs: Any, requires: Requirements) -> Any:
+        """Outputs for `Trainer`, which makes predictions of all but the first entry where they are no mapping."""
+        if self._evaluation is None or isinstance(outputs, Mapping):
+            return outputs
+        if isinstance(outputs, tuple):
+            return outputs if requires.labels else (None, *outputs)
+        return None, outputs
 
     def _needs_losses_alone(self, batch: Batch) -> bool:
         """Whether nothing but sums of losses is made of the logits of an evaluation batch, all of whose rows count."""
@@ -149,3 +174,11 @@ class ExactEvaluation(CheckpointKeeping):
         finally:
             self.label_names, self.can_return_loss = label_names, can_return_loss
         return loss, logits, None
+
+
+def _cross_entropy(student: Signals, where: Positions) -> TermLoss:
+    """Of what the student says with what the labels name."""
+    targets: Any = where.targets
+    counted = targets.masked_fill(~where.mask, IGNORED_LABEL).flatten()
+    scores = at_least_float32(student.logits).flatten(0, -2)
+    return TermLoss(cross_entropy(scores, counted, reduction="sum"), (counted != IGNORED_LABEL).sum())

@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers.trainer_pt_utils import LabelSmoother
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from hf_distill.errors import ConfigurationError, MissingTeacherError, UnsupportedModelError
 from hf_distill.evaluation import ExactEvaluation
 from hf_distill.feature_reading import FeatureReader, anatomy_of, check_checkpointing, reader_of
 from hf_distill.feature_reading.learned_parts import load_whole_state, whole_state
+from hf_distill.heads import MultiLabelHead
 from hf_distill.objective import Objective
 from hf_distill.teachers import CachedTeacher, OnlineTeacher, Teacher
 
@@ -90,6 +92,12 @@ class FeatureTraining(ExactEvaluation):
         if isinstance(self.teacher, OnlineTeacher):
             self._readers += (FeatureReader(self.teacher.model, requires.teacher_features),)
         return bound
+
+    def _hp_search_setup(self, trial: Any) -> None:
+        super()._hp_search_setup(trial)
+        if trial is not None:  # `Trainer` reads the argument once, when it is made
+            smooths = self.args.label_smoothing_factor != 0 and not isinstance(self.head, MultiLabelHead)
+            self.label_smoother = LabelSmoother(epsilon=self.args.label_smoothing_factor) if smooths else None
 
     @contextmanager
     def reading_features(self) -> Iterator[None]:

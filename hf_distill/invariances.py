@@ -111,7 +111,8 @@ def check_invariances(trainer: Any, num_rows: int = 8) -> InvarianceReport:
         )
     if num_rows < 1:
         raise ConfigurationError(f"num_rows={num_rows} rows are to be checked on. Give 1 or more; 8 is usual.")
-    rows = sampled_rows(trainer.train_dataset, num_rows)
+    with leaving_no_trace(trainer.model):  # a data set may draw what it makes of a row
+        rows = sampled_rows(trainer.train_dataset, num_rows)
     if not rows:
         raise ConfigurationError("`train_dataset` gives no rows to check on. Pass a map-style data set of a few rows.")
     with trainer.reading_features(), leaving_no_trace(trainer.model):

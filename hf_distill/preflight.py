@@ -61,6 +61,9 @@ from hf_distill.types import CACHED_PREFIX, TEACHER_PREFIX, Batch
 
 logger = logging.get_logger(__name__)
 
+UNSMOOTHED = (CTCHead, ObjectDetectionHead, RegressionHead, SemanticSegmentationHead)
+"""Heads whose labels name no class for each score: those of pixels are larger than the scores."""
+
 
 def check_apart(student: nn.Module, teacher: Any) -> None:
     """Student and teacher share nothing that would be trained. To be asked before the teacher is frozen.
@@ -111,26 +114,29 @@ def check_own_loss(student: nn.Module, head: Head) -> None:
         )
 
 
-def check_smoothing(head: Head) -> None:
-    """Labels that are smoothed name classes, of which the logits are scores.
+def check_replaced_loss(objective: Objective, head: Head, smoother: Any, function: Any) -> None:
+    """`label_smoothing_factor` and `compute_loss_func` replace a loss that is learned; a warning, if they do not.
 
     Raises:
-        ConfigurationError: if they are transcripts, or boxes.
+        ConfigurationError: if labels are smoothed that are transcripts, numbers, boxes or pixels.
     """
-    if isinstance(head, (CTCHead, ObjectDetectionHead)):
+    given = {"`label_smoothing_factor`": smoother, "`compute_loss_func`": function}
+    names = " and ".join(name for name, value in given.items() if value is not None)
+    if names and not any(isinstance(weighted.term, HardLabelTerm) for weighted in objective.terms.values()):
+        logger.warning_once(
+            f"{names} changes the labels' loss, which the objective ({', '.join(objective.terms)}) does not learn "
+            "from, so it changes what an evaluation says and nothing in the training. Give the labels a weight."
+        )
+    elif smoother is not None and function is None and "labels" not in head.label_names:
+        logger.warning_once(
+            f"`label_smoothing_factor` has no effect: `Trainer` smooths `labels`, and a {type(head).__name__} learns "
+            f"from {' and '.join(f'`{name}`' for name in head.label_names)}."
+        )
+    if objective.requires.labels and smoother is not None and isinstance(head, UNSMOOTHED):
         raise ConfigurationError(
             f"`label_smoothing_factor` replaces the student's own loss by a cross-entropy with its labels, and those "
             f"of a {type(head).__name__} name no class for each of its scores. Set `label_smoothing_factor=0`."
         )
-
-
-def share_frozen_encoder(student: nn.Module, teacher: PreTrainedModel) -> bool:
-    """Whether student and teacher hold one and the same encoder, which nothing trains, so that it may run once."""
-    student, teacher = unwrap_peft_model(student), unwrap_peft_model(teacher)
-    if not (isinstance(student, PreTrainedModel) and student.config.is_encoder_decoder):
-        return False
-    encoder = student.get_encoder()
-    return encoder is teacher.get_encoder() and not any(weight.requires_grad for weight in encoder.parameters())
 
 
 def check_models(student: nn.Module, teacher: PreTrainedModel, head: Head, teacher_head: Head | None) -> None:

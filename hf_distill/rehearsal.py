@@ -150,7 +150,8 @@ def rehearsed(trainer: Any, takes_a_step: bool = False) -> PreflightReport:
         takes_a_step: whether it is also measured what a step takes.
     """
     reason = obstacle(trainer) or gradient_obstacle(trainer.model)
-    rows = [] if reason else sampled_rows(trainer.train_dataset, trainer._train_batch_size)
+    with leaving_no_trace(trainer.model):  # a data set may draw what it makes of a row
+        rows = [] if reason else sampled_rows(trainer.train_dataset, trainer._train_batch_size)
     if not rows:
         reason = reason or "the training data is missing, or is a stream that cannot be copied"
         return PreflightReport({}, None, None, None, None, (f"The rehearsal is skipped: {reason}.",))

@@ -43,7 +43,7 @@ from hf_distill.teachers import (
     known_teachers,
     online_teachers,
 )
-from hf_distill.teachers.reading import as_read_by_teacher
+from hf_distill.teachers.reading import as_read_by_teacher, encodes_alike, share_frozen_encoder
 from hf_distill.training_args import DistillationTrainingArguments
 from hf_distill.trial_batches import sampled_rows
 from hf_distill.types import TEACHER_POSITIONS, TEACHER_PREFIX, Batch, Positions, Requirements, Signals, Unit
@@ -106,7 +106,7 @@ class DistillationTrainer(StreamResuming, Publishing):
         if args is None:
             args = DistillationTrainingArguments(output_dir="tmp_trainer")
         _check_arguments(args, objective)
-        self._counted: list[tuple[Tensor | None, Positions]] = []
+        self._counted: list[tuple[Batch, Positions]] = []
         self._given_objective, self._given_head = objective, head
         super().__init__(model, args, **trainer_arguments)
         self.head = head or head_of(self.model)
@@ -143,8 +143,7 @@ class DistillationTrainer(StreamResuming, Publishing):
                 "Pass a model, an id or a path as `teacher=`, or train on the labels alone with `alpha=1`."
             )
         preflight.check_same_tokens(objective, self.teacher_processing_class)
-        if objective.requires.labels and self.label_smoother is not None:
-            preflight.check_smoothing(self.head)
+        preflight.check_replaced_loss(objective, self.head, self.label_smoother, self.compute_loss_func)
         if objective.requires.labels and self.compute_loss_func is None:
             preflight.check_own_loss(self.model, self.head)
         if self.teacher is not None:
@@ -158,7 +157,7 @@ class DistillationTrainer(StreamResuming, Publishing):
         preflight.check_separate_inputs(
             self.head, self.teacher, self.teacher_processing_class, self._named_columns, self._tokenizers
         )
-        self._shares_encoder = online == [self.teacher] and preflight.share_frozen_encoder(self.model, online[0].model)
+        self._shares_encoder = online == [self.teacher] and share_frozen_encoder(self.model, online[0].model)
         for teacher in online:
             teacher_head = None if self._given_head else head_of(teacher.model)
             preflight.check_models(self.model, teacher.model, self.head, teacher_head)
@@ -213,7 +212,7 @@ class DistillationTrainer(StreamResuming, Publishing):
             self._log_window += means.detach()
         loss = torch.dot(means, self._weights(progress, means.dtype))
         loss = loss if gradient is None else loss + gradient
-        return (loss, outputs) if return_outputs else loss
+        return (loss, self._after_a_loss(outputs, requires)) if return_outputs else loss
 
     def _requirements(self, batch: Batch) -> Requirements:
         """What this batch must be asked for: in evaluation the labels' loss too, if there are labels."""
@@ -262,16 +261,15 @@ class DistillationTrainer(StreamResuming, Publishing):
         inputs = self._student_inputs(batch)
         inputs = {name: value for name, value in inputs.items() if name not in self.head.label_names}
         inputs |= self.head.derived_inputs(self.model, batch)
-        if self._shares_encoder and teacher is not None and teacher.encoder_states is not None:
-            inputs["encoder_outputs"] = BaseModelOutput(last_hidden_state=teacher.encoder_states.clone())
+        states = teacher.encoder_states if teacher is not None and self._shares_encoder else None
+        if states is not None and encodes_alike(self.model, self.teacher, batch):
+            inputs["encoder_outputs"] = BaseModelOutput(last_hidden_state=states.clone())
         labels = self.head.labels(batch) if rows is None else rows.of_labels(self.head.labels(batch), where)
         replaces_loss = self.compute_loss_func is not None or (self.label_smoother is not None and "labels" in labels)
         targets = labels.pop("labels", None) if replaces_loss else None
         inputs |= labels if requires.labels else {}
-        if (
-            not requires.labels and "use_cache" in self._signature_columns
-        ):  # decoders keep one where no labels are given
-            inputs["use_cache"] = False
+        if not requires.labels and "use_cache" in self._signature_columns:
+            inputs["use_cache"] = False  # decoders keep one where no labels are given
         outputs, features = outputs_and_features(self.model, model, inputs, where.tokens)
         student = replace(self.head.signals(outputs, batch), features=features)
         if requires.labels and replaces_loss:
@@ -328,7 +326,7 @@ class DistillationTrainer(StreamResuming, Publishing):
             return None
         for batch in batch_samples:
             self._resolve_head(batch)
-        self._counted = [(_first_tensor(batch), self.head.positions(batch)) for batch in batch_samples]
+        self._counted = [(batch, self.head.positions(batch)) for batch in batch_samples]
         counts = [_counts(where).to(device) for _, where in self._counted]
         own = reduce(torch.add, counts) if counts else torch.zeros(len(Unit), dtype=torch.long, device=device)
         if self.accelerator.num_processes > 1:
@@ -337,8 +335,8 @@ class DistillationTrainer(StreamResuming, Publishing):
 
     def _positions(self, batch: Batch) -> Positions:
         """Where the batch counts, looked up if it is one of those just counted."""
-        tensor = _first_tensor(batch)
-        return next((where for known, where in self._counted if known is tensor), None) or self.head.positions(batch)
+        counted = (where for known, where in self._counted if _are_one(known, batch))
+        return next(counted, None) or self.head.positions(batch)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -445,8 +443,11 @@ class DistillationTrainer(StreamResuming, Publishing):
         self.distillation_objective = self.distillation_objective.scaled(scales)
 
 
-def _first_tensor(batch: Batch) -> Tensor | None:
-    return next((value for value in batch.values() if isinstance(value, Tensor)), None)
+def _are_one(known: Batch, batch: Batch) -> bool:
+    """Whether every tensor is the same object: batches may share one, such as a mask that is made once."""
+    return known.keys() == batch.keys() and all(
+        batch[key] is each for key, each in known.items() if torch.is_tensor(each)
+    )
 
 
 def _counts(where: Positions) -> Tensor:

@@ -4,10 +4,12 @@ import math
 
 import pytest
 import torch
+from transformers import MixtralConfig, MixtralForCausalLM, ProphetNetConfig, ProphetNetForCausalLM
 
+from hf_distill.heads import SingleLabelHead
 from tests.gradients import TEMPERATURE, alpha_of
 from tests.reference import reference_means
-from tests.tiny_models import ALL_HEADS, WRITERS, PaddingCollator, model_for, rows_for
+from tests.tiny_models import ALL_HEADS, SIZES, WRITERS, PaddingCollator, model_for, rows_for
 from tests.tiny_trainers import trainer_for, unlabelled
 
 
@@ -190,3 +192,65 @@ def test_predict_without_labels(tmp_path, alpha):
     output = trainer_for(tmp_path, alpha=alpha).predict(rows)
     assert output.predictions.shape == (8, 3) and output.label_ids is None
     assert ("test_loss" in output.metrics) == (alpha == 0)
+
+
+class Scores(torch.nn.Module):
+    """A model that returns a bare tensor, or a tuple that begins with it, and no loss."""
+
+    def __init__(self, bare):
+        super().__init__()
+        self.embedding, self.bare = torch.nn.Embedding(40, 3), bare
+
+    def forward(self, input_ids, attention_mask=None):
+        scores = self.embedding(input_ids).mean(1)
+        return scores if self.bare else (scores, scores.sum())
+
+
+class FirstScores(SingleLabelHead):
+    def logits(self, outputs, batch):
+        return outputs["logits"] if isinstance(outputs, dict) else outputs if torch.is_tensor(outputs) else outputs[0]
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_predictions_of_a_model_without_named_outputs(tmp_path, bare):
+    """`Trainer` takes the first entry for a loss, which of a tensor is the first row."""
+    torch.manual_seed(0)
+    rows, student = unlabelled(rows_for("single_label")), Scores(bare)
+    predictions = trainer_for(tmp_path, student=student, head=FirstScores(), alpha=0.0).predict(rows).predictions
+    with torch.no_grad():
+        expected = FirstScores().logits(student(PaddingCollator()(rows)["input_ids"]), {})
+    assert torch.allclose(torch.tensor(predictions if bare else predictions[0]), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["experts", "several tokens at once"])
+@pytest.mark.parametrize("loss_alone", [True, False])
+def test_a_perplexity_is_of_the_cross_entropy_alone(tmp_path, family, loss_alone):
+    """Whatever else the own loss holds, such as what balances experts."""
+    rows = rows_for("causal")
+    if family == "experts":
+        sizes = {**SIZES, "num_key_value_heads": 2, "num_local_experts": 4, "initializer_range": 0.3}
+        routing = {"output_router_logits": True, "router_aux_loss_coef": 0.1}
+        student, teacher = (
+            MixtralForCausalLM(MixtralConfig(num_hidden_layers=layers, **sizes, **routing)) for layers in (1, 2)
+        )
+    else:
+        layers = {"num_encoder_layers": 1, "num_decoder_layers": 1}
+        heads = {"num_encoder_attention_heads": 2, "num_decoder_attention_heads": 2}
+        sizes = {"vocab_size": 40, "hidden_size": 16, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24}
+        config = ProphetNetConfig(**sizes, **layers, **heads, ngram=2, init_std=0.3, pad_token_id=0)
+        student, teacher = (ProphetNetForCausalLM(config) for _ in range(2))
+    alone = {"prediction_loss_only": loss_alone, "per_device_eval_batch_size": 1}  # ProphetNet sees padding
+    trainer = trainer_for(tmp_path, "causal", student=student, teacher=teacher, **alone)
+    metrics = trainer.evaluate(rows)
+    shift = int(family == "experts")
+    student.eval()
+    losses = []
+    for row in rows:
+        with torch.no_grad():
+            scores = student(torch.tensor([row["input_ids"]])).logits[0].log_softmax(-1)
+        named = list(enumerate(row["labels"][shift:]))
+        losses += [-scores[place, label].item() for place, label in named if label != -100]
+    expected = sum(losses) / len(losses)
+    assert math.log(metrics["eval_perplexity"]) == pytest.approx(expected, rel=1e-4)
+    assert abs(metrics["eval_loss/labels"] - expected) > 1e-2  # the own loss is what is learned
+    assert "eval_cross_entropy" not in metrics

@@ -72,10 +72,34 @@ def test_a_student_without_a_loss_of_its_own(tmp_path):
     preflight.check_own_loss(bert(), SingleLabelHead())
 
 
-def test_transcripts_are_not_smoothed(tmp_path):
-    with pytest.raises(ConfigurationError, match="those of a CTCHead name no class for each of its scores"):
-        trainer_for(tmp_path, "transcripts", label_smoothing_factor=0.1)
-    trainer_for(tmp_path, "transcripts", label_smoothing_factor=0.1, alpha=0)
+@pytest.mark.parametrize(
+    "task, head", [("transcripts", "CTC"), ("regression", "Regression"), ("pixels", "SemanticSegmentation")]
+)
+def test_labels_that_name_no_class_for_each_score_are_not_smoothed(tmp_path, task, head):
+    with pytest.raises(ConfigurationError, match=f"those of a {head}Head name no class for each of its scores"):
+        trainer_for(tmp_path, task, label_smoothing_factor=0.1)
+    trainer_for(tmp_path, task, label_smoothing_factor=0.1, alpha=0)
+
+
+@pytest.mark.parametrize(
+    "task, options, says",
+    [
+        (
+            "single_label",
+            {"alpha": 0.0, "label_smoothing_factor": 0.1},
+            "`label_smoothing_factor` changes the labels'",
+        ),
+        ("images", {"alpha": 0.0, "compute_loss_func": print}, "`compute_loss_func` changes the labels' loss, which"),
+        ("answers", {"label_smoothing_factor": 0.1}, "learns from `start_positions` and `end_positions`."),
+        ("single_label", {"label_smoothing_factor": 0.1}, None),
+        ("answers", {"compute_loss_func": print}, None),
+    ],
+)
+def test_a_replaced_loss_that_nothing_learns_from(tmp_path, monkeypatch, task, options, says):
+    said = []
+    monkeypatch.setattr(preflight.logger, "warning_once", said.append)
+    trainer_for(tmp_path, task, **options)
+    assert len(said) == (says is not None) and all(says in message for message in said)
 
 
 def test_heads_of_different_kinds():

@@ -19,6 +19,7 @@ from hf_distill import (
     preflight_report,
     student_from_teacher,
 )
+from hf_distill.balance import balancing_scales
 from hf_distill.errors import ConfigurationError, MissingInputError
 from hf_distill.heads import TokenClassificationHead
 from hf_distill.rehearsal import check_lengths
@@ -307,3 +308,30 @@ def test_reversible_layers_are_trained_without_a_rehearsal(tmp_path):
     before = {name: weight.clone() for name, weight in trainer.model.named_parameters()}
     trainer.train()
     assert all(not torch.equal(weight, before[name]) for name, weight in trainer.model.named_parameters())
+
+
+class Drawn(torch.utils.data.Dataset):
+    """Rows that are drawn anew whenever they are asked for, as pictures are that are cut out at random."""
+
+    def __len__(self):
+        return len(rows_for("single_label"))
+
+    def __getitem__(self, index):
+        row = rows_for("single_label")[index]
+        drawn = int(torch.randint(3, 20, ())), random.randrange(3, 20), np.random.randint(3, 20)
+        return {**row, "input_ids": [*drawn, *row["input_ids"]]}
+
+
+@pytest.mark.parametrize("weights", ["given", "balanced"])
+def test_rows_that_are_drawn_are_drawn_alike_without_it(tmp_path, weights):
+    objective = Objective({"labels": (0.5, HardLabelTerm()), "soft": (0.5, SoftTargetTerm(2.0))}, weights=weights)
+    logs = []
+    for preflight in (True, False):
+        random.seed(0), np.random.seed(0)
+        trainer = trainer_for(tmp_path, rows=Drawn(), preflight=preflight, objective=objective, learning_rate=0.0)
+        before = torch.get_rng_state(), random.getstate()
+        balancing_scales(trainer)
+        assert torch.equal(before[0], torch.get_rng_state()) and before[1] == random.getstate()
+        trainer.train()
+        logs.append([{name: log[name] for name in ("loss/labels", "loss/soft")} for log in loss_logs(trainer)])
+    assert logs[0] == logs[1] and logs[0][0] != logs[0][1]

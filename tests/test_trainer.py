@@ -431,3 +431,26 @@ def test_a_teacher_that_is_ready_made(tmp_path):
     assert trainer.teacher is teacher
     trainer.train()
     assert loss_logs(trainer)[-1]["loss/soft"] > 0
+
+
+def test_batches_that_share_a_tensor_count_apart(tmp_path):
+    """A collator may make a mask once, and the labels of each batch count in other places all the same."""
+    ones = torch.ones(4, 8, dtype=torch.long)
+    rows = [
+        {"input_ids": (row["input_ids"] * 8)[:8], "labels": [-100] * index + (row["labels"] * 8)[index:8]}
+        for index, row in enumerate(rows_for("causal"))
+    ]
+
+    def collator_of(mask):
+        return lambda rows: {
+            "attention_mask": mask(),
+            **{name: torch.tensor([row[name] for row in rows]) for name in ("input_ids", "labels")},
+        }
+
+    options = {"rows": rows, "max_steps": 1, "gradient_accumulation_steps": 2, "preflight": False}
+    logs = []
+    for collator in (collator_of(ones.clone), collator_of(lambda: ones)):
+        trainer = trainer_for(tmp_path, "causal", data_collator=collator, **options)
+        trainer.train()
+        logs.append(loss_logs(trainer)[0])
+    assert logs[0] == logs[1] and logs[0]["loss/labels"] > 0

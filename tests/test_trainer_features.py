@@ -241,6 +241,15 @@ def test_a_search_rebuilds_the_objective_for_every_trial(tmp_path, in_search):
     assert losses[1] == trainer.evaluate()["eval_loss/soft"]
 
 
+def test_a_search_over_the_smoothing_of_labels(tmp_path, in_search):
+    trainer = in_search(searcher(tmp_path)[0])
+    losses = []
+    for factor in (0.0, 0.5, 0.0):
+        trainer.train(trial={"alpha": 0.5, "label_smoothing_factor": factor})
+        losses.append(trainer.evaluate()["eval_loss/labels"])
+    assert losses[0] == losses[2] != losses[1]
+
+
 @pytest.mark.parametrize(
     "trial, message",
     [({"alpha": 1.5}, r"alpha must be .*, got 1\.5"), ({"alpha": 0.5, "temperature": 0.0}, r"got 0\.0")],

@@ -150,7 +150,8 @@ def _segmenter(model: PreTrainedModel, auto_class: Any) -> Head:
             f"{type(model).__name__} has num_labels=1, so its own loss averages over all pixels, also those that "
             "do not count. Give student and teacher two classes."
         )
-    return SemanticSegmentationHead(getattr(config, "semantic_loss_ignore_index", 255))
+    names = ("semantic_loss_ignore_index", "loss_ignore_index")  # the latter is UperNet's
+    return SemanticSegmentationHead(next((getattr(config, name) for name in names if hasattr(config, name)), 255))
 
 
 def _detector(model: PreTrainedModel, auto_class: Any) -> Head:

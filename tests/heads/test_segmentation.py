@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import SwinConfig, UperNetConfig, UperNetForSemanticSegmentation
 
 from hf_distill.errors import ConfigurationError, UnsupportedModelError
 from hf_distill.heads import SemanticSegmentationHead, head_of
@@ -70,3 +71,20 @@ def test_labels_that_name_no_class(tmp_path):
     rows = [{**row, "labels": torch.where(row["labels"] == 255, 255, row["labels"] + 1)} for row in rows_for("pixels")]
     with pytest.raises(ConfigurationError, match=r"`labels` holds \[3\], and the student has num_labels=3.*with 255"):
         trainer_for(tmp_path, "pixels", rows=rows).train()
+
+
+def test_upernet_has_a_name_of_its_own_for_what_it_ignores():
+    sizes = {"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 1], "window_size": 2, "image_size": 16}
+    backbone = SwinConfig(**sizes, out_features=["stage1", "stage2"])
+    options = {"hidden_size": 8, "num_labels": 3, "pool_scales": [1], "use_auxiliary_head": False}
+    model = UperNetForSemanticSegmentation(
+        UperNetConfig(backbone_config=backbone, **options, loss_ignore_index=0)
+    ).eval()
+    torch.manual_seed(0)
+    batch = {"pixel_values": torch.randn(2, 3, 16, 16), "labels": torch.randint(0, 3, (2, 16, 16))}
+    head, outputs = head_of(model), model(**batch)
+    counted = batch["labels"] != 0
+    scores = head.logits(outputs, batch).log_softmax(-1)[counted]
+    expected = -scores[range(len(scores)), batch["labels"][counted]].sum()
+    assert torch.allclose(head.label_loss(outputs, batch), expected, rtol=1e-4)
+    assert torch.equal(head.mask(batch), counted)

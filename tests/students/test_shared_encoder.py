@@ -71,3 +71,25 @@ def test_what_cannot_be_shared():
     for model in (t5(1), model_for("bart", 1)):
         with pytest.raises(UnsupportedModelError, match=r"shares weights with its decoder \('.*shared.weight'\)"):
             share_encoder(model, copy.deepcopy(model))
+
+
+@pytest.mark.parametrize("differs", ["inputs of the teacher's own", "parts of the sound hidden from the student"])
+def test_it_runs_for_each_where_they_hear_different_things(tmp_path, differs):
+    """As a frozen copy does, for which the student's own sound is never replaced by the teacher's."""
+    student, teacher = whisper_pair()
+    rows = rows_for("speech")
+    if differs.startswith("inputs"):
+        rows = [{**row, "teacher_input_features": row["input_features"] + 1} for row in rows]
+    else:
+        masking = {"apply_spec_augment": True, "mask_time_prob": 0.5, "mask_time_length": 2, "mask_time_min_masks": 1}
+        student.config.update(masking)
+    apart = copy.deepcopy(student)
+    apart.get_encoder().load_state_dict(teacher.get_encoder().state_dict())
+    apart.get_encoder().requires_grad_(False)
+    teacher_apart = copy.deepcopy(teacher)
+    share_encoder(student, teacher)
+    steps, logs, trainer = recorded_run(tmp_path, student, teacher, rows, 4, 2, preflight=False)
+    assert trainer._shares_encoder
+    expected, expected_logs, _ = recorded_run(tmp_path, apart, teacher_apart, rows, 4, 2, preflight=False)
+    assert relative_difference(steps[0], expected[0]) < 1e-9
+    assert logs[0]["loss/labels"] == pytest.approx(expected_logs[0]["loss/labels"], rel=1e-9)
