@@ -30,7 +30,14 @@ from hf_distill.functional.top_k import top_k_logits
 from hf_distill.heads import CTCHead, Head, QuestionAnsweringHead
 from hf_distill.teachers.cache_cost import Progress, check_logits_fit, warn_of_room
 from hf_distill.teachers.cacheable import askable, check_cacheable, check_drawn, check_reads_rows, served_top_k
-from hf_distill.teachers.cached import CachedTeacher, answer_mask, batch_keys, head_description, read_names
+from hf_distill.teachers.cached import (
+    CachedTeacher,
+    answer_mask,
+    batch_keys,
+    config_differences,
+    head_description,
+    read_names,
+)
 from hf_distill.teachers.kept_layers import Layers, encoded_states, mean_tokens, reading_layers, with_fixed_lengths
 from hf_distill.teachers.online import OnlineTeacher
 from hf_distill.teachers.own_tokenizer import own_tokenizer
@@ -127,7 +134,7 @@ def cache_teacher(
         build = _Build(path, asked, rows, inputs, batch_size, top_k, drawn_at, dtype, kept)
         manifest = build.manifest(keys, rows.tokenizer)
         if (path / MANIFEST).is_file():
-            return _opened(path, manifest)
+            return _opened(path, manifest, asked.config)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ConfigurationError(
                 f"`path` {str(path)!r} exists and is no cache. Choose a folder that does not exist."
@@ -136,9 +143,9 @@ def cache_teacher(
     return CachedTeacher(path)
 
 
-def _opened(path: Path, manifest: Manifest) -> CachedTeacher:
+def _opened(path: Path, manifest: Manifest, config: Any) -> CachedTeacher:
     cached = CachedTeacher(path)
-    if differences := cached.cache.manifest.differences(manifest):
+    if differences := cached.cache.manifest.differences(manifest) + config_differences(cached.config, config):
         raise CacheMismatchError(
             f"there is another cache at {str(path)!r}; that one and the one to be made differ in "
             f"{'; '.join(differences)}. Choose another `path`, or delete it."
