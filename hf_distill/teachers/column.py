@@ -213,7 +213,7 @@ class ColumnTeacher(Teacher):
                 "scores that are no probabilities yet."
             )
         if self.holds == "logits":
-            self._check_logits(held, fits if is_one_choice else in_range, is_one_choice)
+            self._check_logits(held, fits, is_one_choice)
 
     def _check_logits(self, held: Tensor, may_be_probabilities: Tensor, is_one_choice: bool) -> None:
         """The first rows, in batches of whatever size, do not all look like something else."""
