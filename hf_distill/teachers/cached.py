@@ -365,7 +365,8 @@ def _span(real: Tensor | None) -> RealSpan | None:
 
 
 def _trailing(mask: Tensor) -> RealSpan | None:
-    return RealSpan.of(mask, from_first=False) if mask.ndim > 1 else None
+    """The span up to the last place that counts. Pixels have none: their answers depend on how many there are."""
+    return RealSpan.of(mask, from_first=False) if mask.ndim == 2 else None
 
 
 def _fitting(span: RealSpan | None, name: str, values: Tensor) -> RealSpan | None:
