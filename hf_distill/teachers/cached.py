@@ -222,12 +222,6 @@ class CachedTeacher(Teacher):
         manifest = self.cache.manifest
         pairs = []
         if teacher is not None:
-            config = unwrap_peft_model(teacher).config
-            if differences := config_differences(self.config, config):
-                raise CacheMismatchError(
-                    f"the cache {str(self.cache.path)!r} was made with a teacher whose configuration is another one "
-                    f"than that of the teacher given: {'; '.join(differences)}. Cache the answers anew for it."
-                )
             pairs.append(("a teacher", "weights", manifest.teacher["weights"], weight_hash(teacher)))
         if tokenizer is not None:
             pairs.append(("a tokenizer", "tokens", manifest.tokenizer, tokenizer_hash(tokenizer)))
@@ -237,6 +231,12 @@ class CachedTeacher(Teacher):
                     f"the cache {str(self.cache.path)!r} was made with {what} whose {of} have the SHA-256 {then}, and "
                     f"those given have {now}. Cache the answers anew for them."
                 )
+        config = self.config if teacher is None else unwrap_peft_model(teacher).config
+        if differences := config_differences(self.config, config):
+            raise CacheMismatchError(
+                f"the cache {str(self.cache.path)!r} was made with a teacher whose configuration is another one than "
+                f"that of the teacher given: {'; '.join(differences)}. Cache the answers anew for it."
+            )
 
     def _head_for(self, batch: Batch) -> Head:
         if self.head is None:
