@@ -244,7 +244,8 @@ class CachedTeacher(Teacher):
                 f"the cache {str(self.cache.path)!r} has not met a head by which batches are read. Pass it to "
                 "`DistillationTrainer(teacher=…)`, or call `meet(student, head)`."
             )
-        return self.head.resolved(batch)
+        self.head = self.head.resolved(batch)  # and so it stays for rows without labels
+        return self.head
 
     def _check_head(self, head: Head) -> None:
         ours, theirs = head_description(head), dict(self.cache.manifest.head)

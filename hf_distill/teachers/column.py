@@ -183,7 +183,8 @@ class ColumnTeacher(Teacher):
                 f"the `ColumnTeacher` of {self.column!r} has not met a head by which rows are read. Pass it to "
                 "`DistillationTrainer(teacher=…)`, or call `meet(student, head)`."
             )
-        return self.head.resolved(batch)
+        self.head = self.head.resolved(batch)  # and so it stays for rows without labels
+        return self.head
 
     def _as_logits(self, held: Tensor, head: Head) -> Tensor:
         if self.holds == "probabilities":

@@ -236,6 +236,20 @@ def test_of_many_labels_probabilities_need_no_sum(tmp_path):
         trainer.train()
 
 
+def test_rows_without_labels_where_labels_have_told_the_problem(tmp_path):
+    """As of a model, and of a cache of it."""
+    model, task = model_for("open_multi_label", 2), "open_multi_label"
+    rows = answered(task, model)
+    cache_teacher(model, rows_of(task), tmp_path / "cache", dtype="float32", data_collator=PaddingCollator())
+    unlabelled = [{name: value for name, value in row.items() if name != "labels"} for row in rows]
+    losses = []
+    for teacher in (model_for(task, 2), ColumnTeacher("said"), tmp_path / "cache"):
+        trainer = trainer_for(tmp_path, task, teacher=teacher, rows=rows, alpha=0.0, eval_dataset=unlabelled)
+        trainer.train()
+        losses.append(trainer.evaluate()["eval_loss"])
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+
+
 def test_a_data_set_without_the_column(tmp_path):
     trainer = trainer_for(tmp_path, teacher=ColumnTeacher("said"), alpha=alpha_of("single_label"))
     with pytest.raises(MissingInputError, match="has the answers of the column 'said', and the batch has only"):
