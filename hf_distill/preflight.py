@@ -55,6 +55,7 @@ from hf_distill.teachers import (
     known_teachers,
     own_tokenizer,
 )
+from hf_distill.teachers.own_tokenizer import different_ids, tokens_by_id
 from hf_distill.terms import BoxTerm, HardLabelTerm
 from hf_distill.types import CACHED_PREFIX, TEACHER_PREFIX, Batch
 
@@ -209,6 +210,8 @@ def align(
         for each, tokenizer in zip(known, tokenizers[1:], strict=False)  # teachers that are not known have none
     ]
     if not isinstance(teacher, CompositeTeacher):
+        for each in known:  # which may have been one of several before
+            each.alignment = Alignment()
         return found[0] if found else unnamed_alignment(head)
     if vocabularies := [each for each in found if isinstance(each, VocabularyAlignment)]:
         found = [min(vocabularies, key=lambda each: each.num_tokens)] * len(found)
@@ -254,7 +257,7 @@ def alignment(
         return unnamed_alignment(head)
     is_read = not isinstance(head, CTCHead)  # or only written
     if is_read and student_tokenizer is not None and teacher_tokenizer is not None:
-        if reads_apart and isinstance(head, CausalLMHead) and _different_ids(student_tokenizer, teacher_tokenizer):
+        if reads_apart and isinstance(head, CausalLMHead) and different_ids(student_tokenizer, teacher_tokenizer):
             return UnalignedClasses()
         check_vocabularies(student_tokenizer, teacher_tokenizer)
     student, teacher = unwrap_peft_model(student), unwrap_peft_model(teacher)
@@ -413,11 +416,11 @@ def check_vocabularies(student: PreTrainedTokenizerBase, teacher: PreTrainedToke
     Raises:
         VocabularyMismatchError: if one does not. Both read the same token ids, so no other order can make up for it.
     """
-    different = _different_ids(student, teacher)
+    different = different_ids(student, teacher)
     if not different:
         return
     first = different[0]
-    student_tokens, teacher_tokens = _tokens_by_id(student), _tokens_by_id(teacher)
+    student_tokens, teacher_tokens = tokens_by_id(student), tokens_by_id(teacher)
     raise VocabularyMismatchError(
         f"student and teacher have {len(student_tokens)} and {len(teacher_tokens)} tokens, and {len(different)} token "
         f"ids stand for different strings (first: id {first} is {student_tokens.get(first)!r} for the student and "
@@ -426,16 +429,6 @@ def check_vocabularies(student: PreTrainedTokenizerBase, teacher: PreTrainedToke
         "`objective=recipes.uld()`; where the outputs are themselves tokens otherwise, tokenize the data with it and "
         "train the student on that."
     )
-
-
-def _different_ids(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> list[int]:
-    """The student's token ids that do not stand for the same string in the teacher's tokenizer, in order."""
-    teacher_tokens = _tokens_by_id(teacher)
-    return sorted(index for index, token in _tokens_by_id(student).items() if teacher_tokens.get(index) != token)
-
-
-def _tokens_by_id(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
-    return {index: token for token, index in tokenizer.get_vocab().items()}
 
 
 def check_datasets(train: Any, evaluation: Any) -> None:

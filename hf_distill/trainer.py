@@ -169,6 +169,7 @@ class DistillationTrainer(StreamResuming, Publishing):
     def _align(self) -> None:
         reads_apart = self.teacher_processing_class is not None
         self._alignment = preflight.align(self.model, self.teacher, self.head, self._tokenizers, reads_apart)
+        self._member_alignments = [(each, each.alignment) for each in known_teachers(self.teacher)]
 
     # ---- The loss ---------------------------------------------------------------------------------------------------
 
@@ -256,6 +257,8 @@ class DistillationTrainer(StreamResuming, Publishing):
     ) -> tuple[Signals, Signals | None, Positions, Any]:
         """Ask teacher and student, at these rows only where heads see no others."""
         check_recordings(batch, self.model)
+        for each, alignment in self._member_alignments:  # another trainer may have told a shared one something else
+            each.alignment = alignment
         teacher = self.teacher.signals(batch) if self.teacher is not None and requires.teacher else None
         where = self._positions(batch)
         inputs = self._student_inputs(batch)

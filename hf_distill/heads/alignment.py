@@ -136,11 +136,14 @@ class VocabularyAlignment(Alignment):
         """An entry that is no token becomes minus infinity, and its index that of one that is."""
         is_token = logits.indices < self.num_tokens
         token = logits.indices.gather(-1, is_token.int().argmax(-1, keepdim=True)).clamp(max=self.num_tokens - 1)
+        num_others = self.num_tokens - logits.indices.shape[-1]
+        if num_others <= 0:  # where some of the k are no tokens, tokens may be among the others all the same
+            num_others = min(self.num_tokens, logits.num_others)
         return replace(
             logits,
             values=logits.values.masked_fill(~is_token, -torch.inf),
             indices=torch.where(is_token, logits.indices, token),
-            num_others=max(0, self.num_tokens - logits.indices.shape[-1]),
+            num_others=num_others,
             num_classes=self.num_tokens + self.num_padding,
         )
 

@@ -1,5 +1,6 @@
 """A teacher that has answered before, and need not be at hand any more."""
 
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.trainer_utils import unwrap_peft_model
 
 from hf_distill.cache import CacheReader, RealSpan, row_keys
 from hf_distill.cache.feature_records import Place
@@ -25,6 +27,9 @@ from hf_distill.types import TEACHER_POSITIONS, TEACHER_PREFIX, Anatomy, Batch, 
 
 PADDED_VECTORS = ("inputs_embeds", "decoder_inputs_embeds", "bbox")
 """Inputs that have several numbers for each token."""
+
+_INCIDENTAL = ("architectures", "dtype", "label2id", "problem_type", "transformers_version", "use_cache")
+"""What of a configuration changes no answer, or is known by weights and head."""
 
 _NUM_SHOWN = 8
 """Numbers of a row that an error shows."""
@@ -226,6 +231,12 @@ class CachedTeacher(Teacher):
                     f"the cache {str(self.cache.path)!r} was made with {what} whose {of} have the SHA-256 {then}, and "
                     f"those given have {now}. Cache the answers anew for them."
                 )
+        config = self.config if teacher is None else unwrap_peft_model(teacher).config
+        if differences := config_differences(self.config, config):
+            raise CacheMismatchError(
+                f"the cache {str(self.cache.path)!r} was made with a teacher whose configuration is another one than "
+                f"that of the teacher given: {'; '.join(differences)}. Cache the answers anew for it."
+            )
 
     def _head_for(self, batch: Batch) -> Head:
         if self.head is None:
@@ -233,7 +244,8 @@ class CachedTeacher(Teacher):
                 f"the cache {str(self.cache.path)!r} has not met a head by which batches are read. Pass it to "
                 "`DistillationTrainer(teacher=…)`, or call `meet(student, head)`."
             )
-        return self.head.resolved(batch)
+        self.head = self.head.resolved(batch)  # and so it stays for rows without labels
+        return self.head
 
     def _check_head(self, head: Head) -> None:
         ours, theirs = head_description(head), dict(self.cache.manifest.head)
@@ -292,6 +304,22 @@ def load_teacher(path: str | Path, *, teacher: PreTrainedModel | None = None, to
     return cached
 
 
+def config_differences(then: Any, now: Any) -> list[str]:
+    """What makes two configurations those of different teachers, with both values: its weights alone do not tell how
+    they are used, nor what its classes are called."""
+    ours, theirs = (_telling(json.loads(json.dumps(each.to_dict(), default=str))) for each in (then, now))
+    return [
+        f"{name}: {ours.get(name)!r} and {theirs.get(name)!r}"
+        for name in dict.fromkeys((*ours, *theirs))
+        if ours.get(name) != theirs.get(name)
+    ]
+
+
+def _telling(config: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in config.items() if name not in _INCIDENTAL and not name.startswith("_")}
+    return {name: _telling(value) if isinstance(value, dict) else value for name, value in kept.items()}
+
+
 def head_description(head: Head) -> dict[str, Any]:
     """What a manifest says of a head: its class, and how it reads outputs. Where it counts is part of a row's key."""
     return {"class": type(head).__name__, "reading": head.reading}
@@ -338,7 +366,8 @@ def _span(real: Tensor | None) -> RealSpan | None:
 
 
 def _trailing(mask: Tensor) -> RealSpan | None:
-    return RealSpan.of(mask, from_first=False) if mask.ndim > 1 else None
+    """The span up to the last place that counts. Pixels have none: their answers depend on how many there are."""
+    return RealSpan.of(mask, from_first=False) if mask.ndim == 2 else None
 
 
 def _fitting(span: RealSpan | None, name: str, values: Tensor) -> RealSpan | None:

@@ -23,18 +23,24 @@ from hf_distill.errors import (
     ConfigurationError,
     EmptyDatasetError,
     MissingInputError,
-    UnsupportedModelError,
 )
 from hf_distill.functional.drawn_classes import drawn_logits
 from hf_distill.functional.pooling import Pooling
 from hf_distill.functional.top_k import top_k_logits
-from hf_distill.heads import Head, ObjectDetectionHead, QuestionAnsweringHead, head_of, head_of_checkpoint
-from hf_distill.teachers.base import Teacher
+from hf_distill.heads import CTCHead, Head, QuestionAnsweringHead
 from hf_distill.teachers.cache_cost import Progress, check_logits_fit, warn_of_room
-from hf_distill.teachers.cached import CachedTeacher, answer_mask, batch_keys, head_description, read_names
-from hf_distill.teachers.column import ColumnTeacher
+from hf_distill.teachers.cacheable import askable, check_cacheable, check_drawn, check_reads_rows, served_top_k
+from hf_distill.teachers.cached import (
+    CachedTeacher,
+    answer_mask,
+    batch_keys,
+    config_differences,
+    head_description,
+    read_names,
+)
 from hf_distill.teachers.kept_layers import Layers, encoded_states, mean_tokens, reading_layers, with_fixed_lengths
 from hf_distill.teachers.online import OnlineTeacher
+from hf_distill.teachers.own_tokenizer import own_tokenizer
 from hf_distill.teachers.reading import as_read_by_teacher
 from hf_distill.teachers.served import ServedTeacher
 from hf_distill.types import TAIL_EXPONENTS, TEACHER_PREFIX, Batch, Feature, TopKLogits
@@ -107,25 +113,28 @@ def cache_teacher(
             or augmented anew each time, which no cache can serve.
         CacheMismatchError: if there is another cache at `path`, begun or finished.
         UnsupportedModelError: if answers of this kind depend on more than their row.
+        VocabularyMismatchError: if the rows were made by another tokenizer than the teacher's own.
         EmptyDatasetError: if there are no rows.
         MissingInputError: if a batch holds nothing that the teacher reads.
     """
     check_dtype(dtype)
     path = Path(path)
-    asked = _askable(teacher, head)
+    asked = askable(teacher, head)
     check_cacheable(asked.head, top_k)
-    _check_drawn(asked, top_k, drawn_at)
+    check_drawn(asked, top_k, drawn_at)
     rows = _Rows(asked, dataset, data_collator, processing_class, eval_dataset, epochs, remove_unused_columns)
     if isinstance(asked, ServedTeacher):
-        top_k = _served_top_k(asked, top_k, layers)
+        top_k = served_top_k(asked, top_k, layers)
         asked.same_tokenizer(rows.tokenizer)
+    elif rows.tokenizer is not None and not rows.hold_own_inputs:
+        check_reads_rows(asked, rows.tokenizer)
     inputs, keys = rows.probe()
     model: Any = getattr(asked, "model", None)  # which a server has not
     with reading_layers(model, layers, pooled, dtype) as kept:
         build = _Build(path, asked, rows, inputs, batch_size, top_k, drawn_at, dtype, kept)
         manifest = build.manifest(keys, rows.tokenizer)
         if (path / MANIFEST).is_file():
-            return _opened(path, manifest)
+            return _opened(path, manifest, asked.config)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ConfigurationError(
                 f"`path` {str(path)!r} exists and is no cache. Choose a folder that does not exist."
@@ -134,81 +143,14 @@ def cache_teacher(
     return CachedTeacher(path)
 
 
-def _opened(path: Path, manifest: Manifest) -> CachedTeacher:
+def _opened(path: Path, manifest: Manifest, config: Any) -> CachedTeacher:
     cached = CachedTeacher(path)
-    if differences := cached.cache.manifest.differences(manifest):
+    if differences := cached.cache.manifest.differences(manifest) + config_differences(cached.config, config):
         raise CacheMismatchError(
             f"there is another cache at {str(path)!r}; that one and the one to be made differ in "
             f"{'; '.join(differences)}. Choose another `path`, or delete it."
         )
     return cached
-
-
-def check_cacheable(head: Head, top_k: int | None = None) -> None:
-    """What a head reads can be kept row by row.
-
-    Raises:
-        UnsupportedModelError: if it cannot, or not the likeliest classes alone.
-    """
-    name = type(head).__name__
-    if head.compares_rows:
-        raise UnsupportedModelError(
-            f"answers read by a {name} compare the rows of a micro-batch with each other, so they belong to no row "
-            "and cannot be cached. Pass the model as `teacher=`, or compare each row's own vector with "
-            "`head=EmbeddingHead()`."
-        )
-    if isinstance(head, ObjectDetectionHead):
-        raise UnsupportedModelError(
-            f"answers read by a {name} are sets of boxes beside their classes, which are not cached. Pass the model "
-            "as `teacher=`."
-        )
-    if top_k is not None and not head.is_language_model:
-        raise UnsupportedModelError(
-            f"`top_k={top_k}` keeps the likeliest tokens of a vocabulary, and a {name} has none. Leave `top_k` out: "
-            "all classes are few."
-        )
-
-
-def _askable(teacher: Any, head: Head | None) -> OnlineTeacher | ServedTeacher:
-    if isinstance(teacher, (OnlineTeacher, ServedTeacher)):
-        return teacher
-    if isinstance(teacher, (str, Path)):
-        online = OnlineTeacher.from_pretrained(teacher, head or head_of_checkpoint(teacher))
-        if torch.cuda.is_available() and not online.is_spread:
-            online.model.to(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")  # type: ignore[arg-type]
-        return online
-    if isinstance(teacher, ColumnTeacher):
-        raise UnsupportedModelError(
-            f"the answers of a `ColumnTeacher` stand in the data set already, in {teacher.column!r}. Pass it as "
-            "`teacher=` to the trainer."
-        )
-    if isinstance(teacher, (Teacher, list, tuple)):
-        raise UnsupportedModelError(
-            f"`teacher` is a {type(teacher).__name__}, which is brought onto the student's classes when there is one. "
-            "Cache each of its members, and pass the list of their paths as `teacher=`, or an `EnsembleTeacher` of it."
-        )
-    return OnlineTeacher(teacher, head or head_of(teacher))
-
-
-def _check_drawn(teacher: OnlineTeacher | ServedTeacher, top_k: int | None, drawn_at: float | None) -> None:
-    if drawn_at is not None and (top_k is None or isinstance(teacher, ServedTeacher)):
-        raise ConfigurationError(
-            f"`drawn_at={drawn_at}` draws as many tokens as `top_k` says of a model's answer. `top_k` is {top_k} "
-            f"and the teacher a {type(teacher).__name__}. Pass a model and `top_k`, or leave `drawn_at` out."
-        )
-
-
-def _served_top_k(teacher: ServedTeacher, top_k: int | None, layers: Layers | None) -> int:
-    if layers is not None:
-        raise UnsupportedModelError(
-            f"`layers={layers}` keeps hidden states, and the server {teacher.server.url} tells none. Leave it out."
-        )
-    if top_k not in (None, teacher.top_k):
-        raise ConfigurationError(
-            f"`top_k` is {top_k}, and the server {teacher.server.url} is asked for {teacher.top_k} tokens of each "
-            "position. Leave it out, and give it to the `ServedTeacher`."
-        )
-    return teacher.top_k
 
 
 @dataclass(frozen=True)
@@ -267,6 +209,12 @@ class _Rows:
             chosen.collator.set_epoch(chosen.epoch)
         rows = (chosen.dataset[number] for number in numbers)
         return [row if self._kept is None else {name: row[name] for name in row if self._keeps(name)} for row in rows]
+
+    @property
+    def hold_own_inputs(self) -> bool:
+        """Whether the teacher's inputs stand beside the student's, so that it need not read as the student does."""
+        (row,) = self.fetched(self.passes[0], [0])
+        return isinstance(row, Mapping) and any(name.startswith(TEACHER_PREFIX) for name in row)
 
     def _keeps(self, name: str) -> bool:
         return self._kept is None or name in self._kept or name.startswith(TEACHER_PREFIX)
@@ -423,6 +371,8 @@ class _Build:
             self.teacher.save_configuration(folder)
             if hasattr(self.rows.reader, "save_pretrained"):
                 self.rows.reader.save_pretrained(folder)
+            if isinstance(self.head, CTCHead) and (own := own_tokenizer(self.teacher, None)) is not None:
+                own.save_pretrained(folder)  # which may number the letters in another way
 
         writer.finish(save_teacher)
 

@@ -24,8 +24,8 @@ MIN_PROBABILITY = torch.finfo(torch.float32).eps
 """What is less likely counts as this, since a 0 out of so many votes does not mean never."""
 SUM_TOLERANCE = 0.05
 """By how much probabilities may miss a sum of 1, as those that are rounded to two digits do."""
-NUM_TELLING_ROWS, EXACT_SUM = 4, 1e-3
-"""So many rows of logits do not all add up to 1, as exactly as this, by chance."""
+NUM_TELLING_ROWS = 8
+"""So many rows, the first that are read, do not all look like something else by chance."""
 
 
 class ColumnTeacher(Teacher):
@@ -75,6 +75,8 @@ class ColumnTeacher(Teacher):
         self.classes = None if classes is None else tuple(classes)
         self.alignment = Alignment()
         self.head: Head | None = None
+        self._num_read = 0
+        self._look_like: list[str] = []
         self.config: Any = PreTrainedConfig.from_dict({"id2label": dict(enumerate(self.classes or ()))})
 
     @property
@@ -181,7 +183,8 @@ class ColumnTeacher(Teacher):
                 f"the `ColumnTeacher` of {self.column!r} has not met a head by which rows are read. Pass it to "
                 "`DistillationTrainer(teacher=…)`, or call `meet(student, head)`."
             )
-        return self.head.resolved(batch)
+        self.head = self.head.resolved(batch)  # and so it stays for rows without labels
+        return self.head
 
     def _as_logits(self, held: Tensor, head: Head) -> Tensor:
         if self.holds == "probabilities":
@@ -210,11 +213,25 @@ class ColumnTeacher(Teacher):
                 f"and 1{', and add up to 1' * is_one_choice}. Divide votes by their number; pass `holds='logits'` for "
                 "scores that are no probabilities yet."
             )
-        tells = is_one_choice and len(held) >= NUM_TELLING_ROWS and held.shape[-1] > 1
-        if self.holds == "logits" and tells and bool((in_range & (off_by < EXACT_SUM)).all()):
+        if self.holds == "logits":
+            self._check_logits(held, fits, is_one_choice)
+
+    def _check_logits(self, held: Tensor, may_be_probabilities: Tensor, is_one_choice: bool) -> None:
+        """The first rows, in batches of whatever size, do not all look like something else."""
+        if self._num_read >= NUM_TELLING_ROWS:
+            return
+        looks = {
+            f"numbers between 0 and 1{' that add up to 1' * is_one_choice}": may_be_probabilities.all(),
+            "whole numbers, as of votes": ((held >= 0) & (held == held.round())).all(),
+        }
+        self._look_like = [
+            what for what, look in looks.items() if look and (not self._num_read or what in self._look_like)
+        ]
+        self._num_read += len(held)
+        if self._look_like and self._num_read >= NUM_TELLING_ROWS:
             raise ConfigurationError(
-                f"the column {self.column!r} holds numbers between 0 and 1 that add up to 1, such as "
-                f"{_shown(held[0])}. As logits they would be another distribution. Pass `holds='probabilities'`."
+                f"the column {self.column!r} holds {self._look_like[0]}, such as {_shown(held[0])}. As logits they "
+                "would be another distribution. Pass `holds='probabilities'`, with votes divided by their number."
             )
 
 

@@ -102,6 +102,12 @@ class OnlineTeacher(Teacher):
         """Where its tokenizer may be."""
         return self.model.name_or_path
 
+    @property
+    def config(self) -> Any:
+        """The configuration of its model."""
+        model: Any = unwrap_peft_model(self.model)
+        return model.config
+
     def identity(self) -> dict[str, Any]:
         """What a manifest says of the teacher."""
         model: Any = unwrap_peft_model(self.model)
@@ -111,8 +117,7 @@ class OnlineTeacher(Teacher):
 
     def save_configuration(self, folder: Path) -> None:
         """Write the configuration of the teacher's model."""
-        model: Any = unwrap_peft_model(self.model)
-        model.config.save_pretrained(folder)
+        self.config.save_pretrained(folder)
 
     def prepare(self, accelerator: Accelerator) -> None:
         """Follow the student: its mixed precision, its device, and its sharding where Accelerate shards by FSDP2.

@@ -1,4 +1,4 @@
-"""The tokenizer that a teacher reads by."""
+"""The tokenizer that a teacher reads by, beside another one."""
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
@@ -23,6 +23,17 @@ def own_tokenizer(
     if isinstance(teacher, ServedTeacher):
         return teacher.same_tokenizer(student_tokenizer)
     return _tokenizer_at(teacher.name_or_path, teacher.may_download)
+
+
+def different_ids(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> list[int]:
+    """The student's token ids that do not stand for the same string in the teacher's tokenizer, in order."""
+    teacher_tokens = tokens_by_id(teacher)
+    return sorted(index for index, token in tokens_by_id(student).items() if teacher_tokens.get(index) != token)
+
+
+def tokens_by_id(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """Every token under its number."""
+    return {index: token for token, index in tokenizer.get_vocab().items()}
 
 
 def _tokenizer_at(name_or_path: str | None, may_download: bool) -> PreTrainedTokenizerBase | None:

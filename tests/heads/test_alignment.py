@@ -8,6 +8,7 @@ from transformers import BertConfig
 
 from hf_distill.errors import ClassMismatchError, LengthMismatchError, VocabularyMismatchError
 from hf_distill.functional import forward_kl, jensen_shannon, logit_mse, reverse_kl, total_variation
+from hf_distill.functional.top_k import on_top_k, top_k_logits
 from hf_distill.heads import alignment
 from hf_distill.heads.alignment import (
     Alignment,
@@ -277,3 +278,19 @@ def test_outputs_for_other_positions_than_the_batch_has():
         message = rf"the {who}'s outputs have the shape \(2, 8, 3\), and .* the shape \(2, 5\), .*`head=`"
         with pytest.raises(LengthMismatchError, match=message):
             check_positions(*pair, where)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 3.0])
+@pytest.mark.parametrize("k", [11, 12])
+def test_likeliest_tokens_of_a_teacher_that_knows_more_are_all_that_it_says(k, temperature):
+    """One that is left out is a token in some rows, and in others it is none of the student's."""
+    student, teacher = torch.randn(2, 40, 12, generator=torch.Generator().manual_seed(0)).double()
+    tokens = VocabularyAlignment(8, student_size=8)
+    left_out = top_k_logits(teacher, 11).indices.sum(-1) - sum(range(12))
+    assert (left_out > -8).any() and (left_out <= -8).any()
+    dense, kept = (tokens.of_teacher(Signals(each)).logits for each in (teacher, top_k_logits(teacher, k)))
+    found, expected = (on_top_k(forward_kl)(student[:, :8], each, temperature=temperature) for each in (kept, dense))
+    if temperature == 3.0 and k == 11:  # between the exponents that are kept
+        torch.testing.assert_close(found, expected, rtol=0.2, atol=0.01)
+    else:
+        torch.testing.assert_close(found, expected)

@@ -95,6 +95,22 @@ def test_a_configuration_that_is_none(content, tmp_path):
         CachedTeacher(path)
 
 
+def test_one_image_with_labels_of_two_sizes(tmp_path):
+    """The scores of its pixels are brought to the size of the labels, whose last columns do not count in one row."""
+    model, row = model_for("pixels", 2), rows_of("pixels")[0]
+    wide = torch.as_tensor(row["labels"]).clone()
+    wide[:, -2:] = 255
+    wide, narrow = ({**row, "labels": labels} for labels in (wide, wide[:, :-2].clone()))
+    teacher = cached(tmp_path / "cache", "pixels", model, [wide])
+    teacher.meet(None, head_of(model))
+    said, expected = (
+        each.signals(PaddingCollator()([wide])).logits for each in (teacher, OnlineTeacher(model, head_of(model)))
+    )
+    torch.testing.assert_close(said[..., :-2, :], expected[..., :-2, :])
+    with pytest.raises(CacheMismatchError, match="which is none of the 1 in the cache"):
+        teacher.signals(PaddingCollator()([narrow]))
+
+
 def test_all_tokens_of_top_k_are_the_dense_cache(tmp_path):
     for k in (None, 10**6):
         cached(tmp_path / f"cache{k}", "causal", top_k=k)

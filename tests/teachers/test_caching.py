@@ -14,7 +14,14 @@ import torch
 from datasets import Dataset
 from transformers import DataCollatorForLanguageModeling, DataCollatorWithFlattening, DataCollatorWithPadding
 
-from hf_distill import CachedTeacher, DataCollatorForRowSeededMasking, EnsembleTeacher, cache_teacher, head_of
+from hf_distill import (
+    CachedTeacher,
+    DataCollatorForRowSeededMasking,
+    EnsembleTeacher,
+    cache_teacher,
+    head_of,
+    load_teacher,
+)
 from hf_distill.errors import (
     CacheMismatchError,
     ConfigurationError,
@@ -28,6 +35,7 @@ from tests.cache.small_caches import contents
 from tests.house.local_hub import put_tokenizer
 from tests.processes import run_two_processes
 from tests.teachers.test_cached import cached, rows_of, trained
+from tests.test_comparable import named
 from tests.text_tokenizers import wordpiece_tokenizer
 from tests.tiny_detectors import detector
 from tests.tiny_models import PaddingCollator, bert, model_for, rows_for
@@ -94,6 +102,27 @@ def test_a_finished_cache_is_opened_and_another_one_refused(tmp_path, monkeypatc
         value = {"teacher": model_for("single_label", 3), "dtype": "float16", "rows": rows_of("single_label")[:4]}
         with pytest.raises(CacheMismatchError, match=message):
             cached(tmp_path / "cache", **{options: value[options]})
+
+
+def test_the_same_weights_in_another_use_are_another_teacher(tmp_path):
+    first = named(bert(layers=2, num_labels=3))
+    cached(tmp_path / "cache", teacher=first)
+    first.save_pretrained(tmp_path / "model")
+    first.config.problem_type = "single_label_classification"
+    assert len(cached(tmp_path / "cache", teacher=first).cache) == 8
+    assert len(cached(tmp_path / "cache", teacher=tmp_path / "model").cache) == 8
+    more_heads = named(bert(layers=2, num_labels=3, num_attention_heads=4))
+    renamed = named(bert(layers=2, num_labels=3), ("happy", "sad", "angry"))
+    for other, message in (
+        (more_heads, "num_attention_heads: 2 and 4"),
+        (renamed, "id2label: {'0': 'sad', .* 'happy'"),
+    ):
+        other.load_state_dict(first.state_dict())
+        with pytest.raises(CacheMismatchError, match=f"and the one to be made differ in {message}"):
+            cached(tmp_path / "cache", teacher=other)
+        with pytest.raises(CacheMismatchError, match=f"configuration is another one than .* given: {message}"):
+            load_teacher(tmp_path / "cache", teacher=other)
+    load_teacher(tmp_path / "cache", teacher=first)
 
 
 def test_shards_of_a_teacher_that_stops_are_gone_on_with(tmp_path, monkeypatch):

@@ -199,6 +199,26 @@ def test_a_column_that_does_not_hold_what_was_said(said, options, error, message
         trainer.train()
 
 
+@pytest.mark.parametrize("size", [1, 4, 8])
+@pytest.mark.parametrize(
+    "task, said, what",
+    [
+        ("single_label", [[0.5, 0.2, 0.3], [1.0, 0.0, 0.0]], r"numbers between 0 and 1 that add up to 1, such as \["),
+        ("single_label", [[0.33, 0.33, 0.33], [0.02, 0.96, 0.03]], "numbers between 0 and 1 that add up to 1, such"),
+        ("single_label", [[3, 1, 0], [0, 0, 4]], r"whole numbers, as of votes, such as \["),
+        ("multi_label", [[0.5, 0.9, 0.3], [0.1, 0.0, 0.0]], r"numbers between 0 and 1, such as \["),
+    ],
+)
+def test_what_is_no_logits(task, said, what, size, tmp_path):
+    """In batches of any size; and none of these rows is refused where others show that they are logits."""
+    rows = [{**row, "said": each} for row, each in zip(rows_of(task), said * 4, strict=True)]
+    options = {"per_device_train_batch_size": size, "max_steps": 8}
+    with pytest.raises(ConfigurationError, match=f"the column 'said' holds {what}"):
+        trainer_for(tmp_path, task, teacher=ColumnTeacher("said"), rows=rows, **options).train()
+    others = [{**row, "said": [-0.5, 1.5, 0.0]} if number == 3 else row for number, row in enumerate(rows)]
+    trainer_for(tmp_path, task, teacher=ColumnTeacher("said"), rows=others, **options).train()
+
+
 def test_one_number_is_no_embedding(tmp_path):
     """Not even where there are as many rows in a batch as numbers in a vector."""
     rows = [{**row, "said": 1.0} for row in rows_of("embeddings") * 2]
@@ -214,6 +234,20 @@ def test_of_many_labels_probabilities_need_no_sum(tmp_path):
     trainer = trainer_for(tmp_path, "multi_label", teacher=ColumnTeacher("said", holds="probabilities"), rows=rows)
     with pytest.raises(ConfigurationError, match=r"and probabilities lie between 0 and 1\. Divide"):
         trainer.train()
+
+
+def test_rows_without_labels_where_labels_have_told_the_problem(tmp_path):
+    """As of a model, and of a cache of it."""
+    model, task = model_for("open_multi_label", 2), "open_multi_label"
+    rows = answered(task, model)
+    cache_teacher(model, rows_of(task), tmp_path / "cache", dtype="float32", data_collator=PaddingCollator())
+    unlabelled = [{name: value for name, value in row.items() if name != "labels"} for row in rows]
+    losses = []
+    for teacher in (model_for(task, 2), ColumnTeacher("said"), tmp_path / "cache"):
+        trainer = trainer_for(tmp_path, task, teacher=teacher, rows=rows, alpha=0.0, eval_dataset=unlabelled)
+        trainer.train()
+        losses.append(trainer.evaluate()["eval_loss"])
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
 
 
 def test_a_data_set_without_the_column(tmp_path):

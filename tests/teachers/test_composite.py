@@ -9,10 +9,11 @@ from hf_distill import HiddenStateTerm, Objective, OnlineTeacher, Teacher, check
 from hf_distill.errors import MissingTeacherError, UnsupportedModelError
 from hf_distill.heads import SingleLabelHead
 from hf_distill.teachers import CompositeTeacher, EnsembleTeacher, RoutedTeacher, online_teachers, single_teachers
-from hf_distill.types import Signals
+from hf_distill.types import Requirements, Signals
+from tests.test_comparable import ORDER, named, with_classes
 from tests.tiny_detection_trainers import detection_trainer
 from tests.tiny_detectors import detector
-from tests.tiny_models import model_for
+from tests.tiny_models import PaddingCollator, model_for, rows_for
 from tests.tiny_trainers import loss_logs, trainer_for
 
 
@@ -88,3 +89,20 @@ def test_what_several_cannot_teach(tmp_path):
     layers = Objective({"hidden": (1.0, HiddenStateTerm())})
     with pytest.raises(MissingTeacherError, match="the teacher is a EnsembleTeacher, which has none"):
         trainer_for(tmp_path, teacher=[model_for("single_label", n) for n in (2, 3)], objective=layers)
+
+
+def test_a_member_answers_every_trainer_on_the_classes_of_its_student(tmp_path):
+    """Also one that is a member of two teachers, or is asked alone afterwards."""
+    first, second = (named(model_for("single_label", layers)) for layers in (2, 3))
+    teachers = [OnlineTeacher(with_classes(first, ORDER), head_of(first)), second]
+    students = [named(model_for("single_label", 1)), with_classes(named(model_for("single_label", 1)), ORDER)]
+    several = [trainer_for(tmp_path, student=student, teacher=teachers) for student in students]
+    alone = trainer_for(tmp_path, student=students[0], teacher=teachers[0])
+    batch = PaddingCollator()(rows_for("single_label"))
+    with torch.no_grad():
+        inputs = {name: value for name, value in batch.items() if name != "labels"}
+        own = first(**inputs).logits
+        mean = ((own.softmax(-1) + second(**inputs).logits.softmax(-1)) / 2).log()
+    for trainer, expected in ((several[0], mean), (several[1], mean[:, ORDER]), (alone, own), (several[0], mean)):
+        said = trainer._compare(trainer.model, batch, Requirements(teacher=True))[1]
+        torch.testing.assert_close(said.logits.log_softmax(-1), expected.log_softmax(-1))
