@@ -1,6 +1,5 @@
 """Data sets from wherever they are: the Hub, a folder, a file."""
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from datasets.exceptions import DatasetGenerationError
 from transformers.utils import logging
 
 from hf_distill.errors import ConfigurationError, EmptyDatasetError
+from hf_distill.spread_rows import spread_rows
 
 
 logger = logging.get_logger(__name__)
@@ -23,7 +23,6 @@ FILE_FORMATS = {
     ".txt": "text",
 }
 EVALUATION_SPLITS = ("validation", "validation_matched", "dev", "eval", "test")
-GOLDEN_RATIO = (1 + 5**0.5) / 2
 EVALUATION_SHARE = 0.1
 """Of the training rows, where a data set has no split for evaluation."""
 
@@ -136,10 +135,7 @@ def train_and_evaluation(
 
 
 def some_rows(rows: Dataset, count: int | None) -> Dataset:
-    """At most so many rows, one out of each of as many equal parts: data that is sorted by class keeps its classes.
-
-    The place within a part moves from part to part (by the golden ratio), so data whose classes take turns keeps them
-    too.
+    """At most so many rows, spread over all of them as `spread_rows` says.
 
     Raises:
         EmptyDatasetError: if there is none.
@@ -150,10 +146,7 @@ def some_rows(rows: Dataset, count: int | None) -> Dataset:
         )
     if count is None or count >= len(rows):
         return rows
-    starts = [index * len(rows) // count for index in range(count + 1)]
-    return rows.select(
-        [start + int(index * GOLDEN_RATIO % 1 * (end - start)) for index, (start, end) in enumerate(pairwise(starts))]
-    )
+    return rows.select(spread_rows(count, len(rows)))
 
 
 def _split(splits: DatasetDict, name: str, argument: str) -> Dataset:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
 from hf_distill.sharding import is_sharded
+from hf_distill.spread_rows import spread_rows
 from hf_distill.teachers import online_teachers
 
 
@@ -33,8 +34,7 @@ def sampled_rows(dataset: Any, count: int) -> list[Any]:
     if dataset is None:
         return []
     if not isinstance(dataset, IterableDataset) and hasattr(dataset, "__getitem__"):
-        length = len(dataset)
-        return [dataset[index * length // min(count, length)] for index in range(min(count, length))]
+        return [dataset[row] for row in spread_rows(count, len(dataset))]
     if hasattr(dataset, "take"):
         return list(dataset.take(count))
     try:
