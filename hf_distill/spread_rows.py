@@ -1,7 +1,8 @@
 """Which rows stand for a whole data set."""
 
 from itertools import pairwise
-from random import Random
+
+import numpy as np
 
 
 def spread_rows(count: int, length: int) -> list[int]:
@@ -13,9 +14,10 @@ def spread_rows(count: int, length: int) -> list[int]:
     Example:
 
         >>> spread_rows(4, 12)
-        [2, 5, 7, 9]
+        [1, 3, 6, 9]
     """
     if count >= length:
         return list(range(length))
-    starts, draw = [index * length // count for index in range(count + 1)], Random(0)
-    return [start + int(draw.random() * (end - start)) for start, end in pairwise(starts)]
+    starts = [index * length // count for index in range(count + 1)]
+    places = np.random.default_rng(0).random(count)
+    return [start + int(place * (end - start)) for place, (start, end) in zip(places, pairwise(starts), strict=True)]
