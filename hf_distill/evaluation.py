@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from accelerate.data_loader import IterableDatasetShard
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
@@ -49,6 +50,13 @@ class ExactEvaluation(CheckpointKeeping):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """`Trainer`'s loop, with losses that are sums over counts of the whole set."""
+        if isinstance(dataloader.dataset, IterableDatasetShard):
+            logger.warning_once(
+                "The evaluation data is a stream that each process reads for itself, so rows are repeated to fill up "
+                "the last batch. Nobody knows how many, and they count twice. To be exact, let one process read for "
+                "all (`dispatch_batches=True` in `accelerator_config`, the default), or give the stream as many "
+                "shards as there are processes."
+            )
         self._evaluation = Tally()
         try:
             output = super().evaluation_loop(

@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from transformers import set_seed
+from transformers.testing_utils import CaptureLogger
+from transformers.utils import logging
 
 from tests.test_resume import StopAt
 from tests.tiny_models import model_for, rows_for
@@ -55,6 +57,9 @@ def main(output_dir: Path, dispatches: bool) -> None:
     resumed = trainer("parts")
     resumed.train(resume_from_checkpoint=True)
     found = {"rows of a pass": rows, "whole": whole.model.state_dict(), "resumed": resumed.model.state_dict()}
+    with CaptureLogger(logging.get_logger("hf_distill.evaluation")) as said:
+        found["metrics"] = whole.evaluate(Dataset.from_list(numbered_rows(11)).to_iterable_dataset())
+    found["said"] = said.out
     torch.save(found, output_dir / f"rank{os.environ['RANK']}.pt")
     sys.stdout.flush()
     os._exit(0)  # as in two_processes.py

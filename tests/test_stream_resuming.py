@@ -192,7 +192,10 @@ def test_two_processes_share_a_stream(tmp_path, dispatches):
     rows = numbered_rows(32)
     one = streaming_trainer(tmp_path / "one", [rows[index] for index in order], **ALONE)
     one.train()
+    loss = one.evaluate(numbered_rows(11))["eval_loss"]
     for rank in found:
+        assert dispatches == (rank["metrics"]["eval_loss"] == pytest.approx(loss, rel=1e-5))
+        assert dispatches != ("they count twice" in rank["said"])
         for name, weight in one.model.state_dict().items():
             torch.testing.assert_close(rank["whole"][name], weight, rtol=1e-5, atol=1e-5, msg=name)
             assert torch.equal(rank["whole"][name], rank["resumed"][name]), name
