@@ -136,7 +136,7 @@ def _tiles(report: DistillationReport) -> str:
         tiles.append((f"{teacher.parameters / max(student.parameters, 1):.1f}×", "fewer parameters"))
         if teacher.timings and student.timings:
             speedup = teacher.timings[-1].p50_ms / student.timings[-1].p50_ms
-            tiles.append((f"{speedup:.1f}×", f"faster, batches of {student.timings[-1].batch_size}"))
+            tiles.append((f"{speedup:.1f}×", f"the speed, batches of {student.timings[-1].batch_size}"))
     shown = "".join(
         f'<div class="tile"><b>{escape(value)}</b><span>{escape(words)}</span></div>' for value, words in tiles
     )

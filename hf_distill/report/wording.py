@@ -84,12 +84,26 @@ def _savings(report: DistillationReport) -> str:
     if not {"teacher", "student"} <= costs.keys() or not costs["student"].weights_bytes:
         return ""
     teacher, student = costs["teacher"], costs["student"]
-    parts = [f"{teacher.parameters / max(student.parameters, 1):.1f} times smaller"]
+    parts = [times(teacher.parameters / max(student.parameters, 1), "smaller", "larger", "as large")]
     pairs = list(zip(teacher.timings, student.timings, strict=False))
     if pairs:
         slow, fast = pairs[-1]
-        parts.append(f"{slow.p50_ms / fast.p50_ms:.1f} times faster in batches of {fast.batch_size}")
+        speed = times(slow.p50_ms / fast.p50_ms, "faster", "slower", "as fast")
+        parts.append(f"{speed} in batches of {fast.batch_size}")
     return f"It is {' and '.join(parts)}."
+
+
+def times(ratio: float, more: str, less: str, equal: str) -> str:
+    """A ratio in words.
+
+    Example:
+
+        >>> [times(ratio, "faster", "slower", "as fast") for ratio in (2.5, 1.02, 0.5)]
+        ['2.5 times faster', 'as fast', '2.0 times slower']
+    """
+    if 0.95 < ratio < 1.05:
+        return equal
+    return f"{ratio:.1f} times {more}" if ratio > 1 else f"{1 / ratio:.1f} times {less}"
 
 
 def size(num_bytes: float | None) -> str:

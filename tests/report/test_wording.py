@@ -28,7 +28,21 @@ def test_the_verdict(higher, gain, p_value, words):
     verdict = wording.verdict(with_metric("accuracy", higher, 0.76, gain, p_value))
     assert words in verdict
     assert "76.0 % accuracy where its teacher has 80.0 %, which is 95.0 % of it" in verdict
-    assert "times smaller and" in verdict and "times faster in batches of 2" in verdict
+
+
+@pytest.mark.parametrize(
+    ("teacher_ms", "student_ms", "speed"),
+    [(30.0, 10.0, "3.0 times faster"), (10.0, 10.1, "as fast"), (10.0, 25.0, "2.5 times slower")],
+)
+def test_what_is_saved(teacher_ms, student_ms, speed):
+    report = tiny_report()
+    for name, milliseconds in (("teacher", teacher_ms), ("student", student_ms)):
+        model = report.models[name]
+        timings = tuple(dataclasses.replace(each, p50_ms=milliseconds) for each in model.cost.timings)
+        changed = dataclasses.replace(model, cost=dataclasses.replace(model.cost, timings=timings))
+        report = dataclasses.replace(report, models={**report.models, name: changed})
+    verdict = wording.verdict(report)
+    assert f"times smaller and {speed} in batches of 2" in verdict
 
 
 def test_a_report_without_metrics():
