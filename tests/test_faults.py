@@ -245,13 +245,15 @@ def test_a_model_that_is_killed_while_it_is_written_loads_whole_or_not_at_all(tm
         model.config.id2label = {0: label, 1: "c", 2: "d"}
     torch.nn.init.ones_(models[1].classifier.weight)
     start = time.perf_counter()
-    write_whole_model(out, models[0].save_pretrained)
+    assert ended(lambda: write_whole_model(out, models[0].save_pretrained)) == 0
     seconds = time.perf_counter() - start
     kills = loaded = 0
-    for number in range(40):
+    for number in range(200):  # a machine that others use too is slower at times
+        if number >= 40 and kills > 5 and loaded > 5:
+            break
         model = models[number % 2]
         kills += killed(
-            lambda model=model: write_whole_model(out, model.save_pretrained), draw.uniform(0, 1.5) * seconds
+            lambda model=model: write_whole_model(out, model.save_pretrained), draw.uniform(0, 2) * seconds
         )
         try:
             found = type(model).from_pretrained(out)
@@ -260,7 +262,7 @@ def test_a_model_that_is_killed_while_it_is_written_loads_whole_or_not_at_all(tm
         loaded += 1
         expected = models["ab".index(found.config.id2label[0])].state_dict()
         assert all(torch.equal(value, expected[name]) for name, value in found.state_dict().items())
-    assert kills > 5 and loaded > 0
+    assert kills > 5 and loaded > 5
     write_whole_model(out, models[0].save_pretrained)
     assert not is_half_written(out)
 

@@ -23,6 +23,7 @@ from hf_distill.balance import balancing_scales
 from hf_distill.errors import ConfigurationError, MissingInputError
 from hf_distill.heads import TokenClassificationHead
 from hf_distill.rehearsal import check_lengths
+from hf_distill.spread_rows import spread_rows
 from tests.reference import reference_means
 from tests.test_trial_batches import Pipe, Stream
 from tests.tiny_models import ALL_HEADS, WITHOUT_OWN_LOSS, PaddingCollator, bert, llama, model_for, reformer, rows_for
@@ -203,7 +204,7 @@ class AveragesOverPadding(torch.nn.Module):
 def test_a_loss_that_averages_over_something_else_is_warned_of(tmp_path, warnings):
     preflight_report(trainer_for(tmp_path, "tokens", student=AveragesOverPadding(), head=TokenClassificationHead()))
     (warning,) = (each for each in warnings if "own loss" in each)
-    batch = PaddingCollator()(rows_for("tokens")[::2])
+    batch = PaddingCollator()([rows_for("tokens")[row] for row in spread_rows(4, 8)])
     outputs = model_for("tokens", 1).eval()(**batch)
     number = int((batch["labels"] != -100).sum())
     share = number / batch["labels"].numel()

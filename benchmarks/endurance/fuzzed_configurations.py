@@ -28,6 +28,7 @@ from transformers.hf_argparser import HfArgumentParser, string_to_bool
 
 from hf_distill import DistillationTrainingArguments, Objective, functional, recipes, schedules, terms
 from hf_distill.cli import calls, main
+from hf_distill.cli.arguments import COUNTS
 from hf_distill.cli.commands import COMMANDS
 from hf_distill.cli.main import DEBUG
 from hf_distill.cli.parsing import parser_of
@@ -299,13 +300,13 @@ def drawn_options(name: str, draw: random.Random) -> tuple[dict[str, str], bool]
     for each in draw.sample(list(names), len(names)):
         action = actions[each]
         kind = string_to_bool if action.nargs == "?" else action.type
-        right = OWN.get(each) or TRAINING.get(each) or action.choices
+        right = OWN.get(each) or TRAINING.get(each) or action.choices or (("3", "64") if each in COUNTS else None)
         right = right or {int: ("3", "0", "-2"), float: ("0.5", "1e-3"), string_to_bool: ("true", "f", "YES")}.get(
             kind, TEXTS
         )
         options[each] = str(draw.choice(list(right)))
         if kind in WRONG and draw.random() < 0.05:
-            options[each], are_right = draw.choice(WRONG[kind]), False
+            options[each], are_right = draw.choice(WRONG[kind] + ("0", "-2") * (each in COUNTS)), False
     return options, are_right
 
 

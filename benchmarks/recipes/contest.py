@@ -92,7 +92,7 @@ class Contest:
     def fit(self, model: PreTrainedModel, way: Way, steps: int, rate: float, batch_size: int, seed: int) -> None:
         """Train for all stages of a way, each with warm-up and decay of its own."""
         share = steps // len(way.stages)
-        for stage, objective in enumerate(way.stages):
+        for stage, objective in enumerate(way.objectives(model.config.num_hidden_layers)):
             self.trainer(
                 model,
                 objective,

@@ -26,6 +26,7 @@ LAYERS = {3: (0, 3, 5), 2: (0, 5)}
 OTHER_LAYERS = [(0, 2, 4), (0, 1, 2), (3, 4, 5), (0, 3), (0, 1), (4, 5)]
 OTHER_RATES = (1e-4, 4e-4)
 STEPS = 200
+OTHERS = ("MobileBERT", "VID", "CRD", "NST")
 CHOSEN = ("soft labels and hidden states", "labels alone")
 
 
@@ -37,7 +38,14 @@ def choices() -> list[Setting]:
 
 
 def ways() -> list[Setting]:
-    return [Setting(way, layers, STEPS) for way in WAYS for layers in LAYERS.values()]
+    return [Setting(way, layers, STEPS) for way in WAYS if way not in OTHERS for layers in LAYERS.values()]
+
+
+def others() -> list[Setting]:
+    """Ways that came later, beside the two that they are to be compared with."""
+    return [
+        Setting(way, layers, STEPS) for way in ("labels alone", "soft labels", *OTHERS) for layers in LAYERS.values()
+    ]
 
 
 def longer() -> list[Setting]:
@@ -50,4 +58,4 @@ def longest() -> list[Setting]:
     return [Setting(way, layers, 3156, batch_size=64) for way in CHOSEN for layers in ((0, 2, 4), (0, 3))]
 
 
-PLAN = {"choices": choices, "ways": ways, "longer": longer, "longest": longest}
+PLAN = {"choices": choices, "ways": ways, "others": others, "longer": longer, "longest": longest}

@@ -116,7 +116,8 @@ def page(content: dict[str, Any], plan: Mapping[str, list[Setting]]) -> str:
         "# Which recipe keeps most of an encoder, on SST-2?",
         f"The teacher has {content['teacher']['accuracy']:.3f} on the 872 validation rows.",
     ]
-    trained = [*plan["ways"], *plan["longer"], *plan["longest"]]
+    parts_of_it = ("ways", "others", "longer", "longest")
+    trained = list(dict.fromkeys(setting for part in parts_of_it for setting in plan[part]))
     for depth in dict.fromkeys(len(setting.layers) for setting in trained):
         of_depth = [setting for setting in trained if len(setting.layers) == depth]
         parts += [f"## {depth} layers", students(content, of_depth)]

@@ -39,7 +39,7 @@ def test_every_way_runs_at_both_depths_and_is_not_repeated(tmp_path, ingredients
     results = tmp_path / "outputs" / "recipes" / "quick"
     record = json.loads((results / "recipes.json").read_text())
     runs = {(run["setting"]["way"], len(run["setting"]["layers"])) for run in record["runs"].values()}
-    assert len(runs) == 22
+    assert len(runs) == 30
     assert all(0 <= run["seeds"]["0"]["accuracy"] <= 1 for run in record["runs"].values())
     sizes = {len(run["setting"]["layers"]): run["seeds"]["0"]["parameters"] for run in record["runs"].values()}
     assert sizes[2] < sizes[3] < record["teacher"]["parameters"]
@@ -48,7 +48,7 @@ def test_every_way_runs_at_both_depths_and_is_not_repeated(tmp_path, ingredients
     assert "| MiniLMv2 | " in page
     assert "| 2 layers | " in page
 
-    assert "seed" not in run_benchmark(SCRIPT, tmp_path, "choices", "ways", "longer", *ingredients)
+    assert "seed" not in run_benchmark(SCRIPT, tmp_path, "choices", "ways", "others", "longer", *ingredients)
     again = json.loads((results / "recipes.json").read_text())
     assert again == record
 
