@@ -448,9 +448,8 @@ class DistillationTrainer(StreamResuming, Publishing):
 
 def _are_one(known: Batch, batch: Batch) -> bool:
     """Whether every tensor is the same object: batches may share one, such as a mask that is made once."""
-    return known.keys() == batch.keys() and all(
-        batch[key] is each for key, each in known.items() if torch.is_tensor(each)
-    )
+    tensors = [name for name in known if torch.is_tensor(known[name])]
+    return known.keys() == batch.keys() and all(known[name] is batch[name] for name in tensors)
 
 
 def _counts(where: Positions) -> Tensor:

@@ -83,5 +83,5 @@ def test_a_checkpoint_holds_the_adapter_and_resumes(tmp_path):
 
 def test_soft_prompts_of_a_language_model_are_positions_of_their_own(tmp_path):
     student = get_peft_model(llama(), PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=3))
-    with pytest.raises(LengthMismatchError, match=r"student's outputs have the shape \(4, (9|12), 40\).*\(4, (6|9)\)"):
+    with pytest.raises(LengthMismatchError, match=r"student's outputs have the shape \(4, 12, 40\).*\(4, 9\)"):
         trainer_for(tmp_path, "causal", student=student).train()

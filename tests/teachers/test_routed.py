@@ -177,7 +177,7 @@ def test_the_numbers_of_a_class_label_are_routes(tmp_path):
     rows = Dataset.from_list(routed_rows("single_label")).cast_column("language", names)
     models = {"de": model_for("single_label", 2), "fr": model_for("single_label", 3)}
     by_name = trainer_for(tmp_path, teacher=RoutedTeacher(models, "language"), rows=rows)
-    with pytest.raises(MissingTeacherError, match=r"has language=[01], and there are teachers for \['de', 'fr'\]"):
+    with pytest.raises(MissingTeacherError, match=r"has language=0, and there are teachers for \['de', 'fr'\]"):
         by_name.train()
     by_number = RoutedTeacher({names.str2int(name): model for name, model in models.items()}, "language")
     trainer = trainer_for(tmp_path, teacher=by_number, rows=rows)
