@@ -72,6 +72,7 @@ def test_what_a_job_does_not_write_may_lie_there(tmp_path):
     (tmp_path / "options.yaml").touch()
     (tmp_path / "log.txt").touch()
     open_job(tmp_path, {"seed": 1}, resume=False)
+    assert {path.name for path in tmp_path.iterdir()} == {"options.yaml", "log.txt", "arguments.yaml"}
 
 
 @pytest.mark.parametrize("name", ["arguments.yaml", "evidence.json"])
