@@ -28,8 +28,11 @@ from hf_distill.types import TEACHER_POSITIONS, TEACHER_PREFIX, Anatomy, Batch, 
 PADDED_VECTORS = ("inputs_embeds", "decoder_inputs_embeds", "bbox")
 """Inputs that have several numbers for each token."""
 
-_INCIDENTAL = ("architectures", "dtype", "label2id", "problem_type", "transformers_version", "use_cache")
-"""What of a configuration changes no answer, or is known by weights and head."""
+_INCIDENTAL = (
+    *("architectures", "dtype", "label2id", "output_attentions", "output_hidden_states", "problem_type"),
+    *("return_dict", "transformers_version", "use_cache"),
+)
+"""What of a configuration changes no answer, or is known by weights and head. Dropout does not either."""
 
 _NUM_SHOWN = 8
 """Numbers of a row that an error shows."""
@@ -316,8 +319,11 @@ def config_differences(then: Any, now: Any) -> list[str]:
 
 
 def _telling(config: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in config.items() if name not in _INCIDENTAL and not name.startswith("_")}
-    return {name: _telling(value) if isinstance(value, dict) else value for name, value in kept.items()}
+    return {
+        name: _telling(value) if isinstance(value, dict) else value
+        for name, value in config.items()
+        if name not in _INCIDENTAL and not name.startswith("_") and "dropout" not in name
+    }
 
 
 def head_description(head: Head) -> dict[str, Any]:

@@ -123,6 +123,9 @@ def test_the_same_weights_in_another_use_are_another_teacher(tmp_path):
         with pytest.raises(CacheMismatchError, match=f"configuration is another one than .* given: {message}"):
             load_teacher(tmp_path / "cache", teacher=other)
     load_teacher(tmp_path / "cache", teacher=first)
+    first.config.output_hidden_states = True
+    first.config.hidden_dropout_prob = 0.3
+    load_teacher(tmp_path / "cache", teacher=first)  # which answers as before
 
 
 def test_shards_of_a_teacher_that_stops_are_gone_on_with(tmp_path, monkeypatch):
